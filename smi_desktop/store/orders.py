@@ -1,0 +1,140 @@
+"""Queries about orders. Says nothing about which change is legal: that is services/order_states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from smi_desktop.domain.orders import OrderStatus
+from smi_desktop.store.models import Order
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTotals:
+    """What one currency's orders add up to, in minor units and millionths of a US dollar."""
+
+    status: str
+    currency: str
+    count: int
+    paid_minor: int
+    cost_micro_usd: int
+
+
+def get(session: Session, order_id: str) -> Order | None:
+    """Return an order by its id."""
+    return session.get(Order, order_id)
+
+
+def get_locked(session: Session, order_id: str) -> Order | None:
+    """Return an order and keep others from changing it until the transaction ends."""
+    return session.get(Order, order_id, with_for_update=True, populate_existing=True)
+
+
+def find_by_session(session: Session, stripe_session_id: str) -> Order | None:
+    """Return the order of a checkout session."""
+    return session.scalar(select(Order).where(Order.stripe_session_id == stripe_session_id))
+
+
+def find_by_payment_intent(session: Session, payment_intent_id: str) -> Order | None:
+    """Return the order that a payment intent has paid."""
+    return session.scalar(select(Order).where(Order.payment_intent_id == payment_intent_id))
+
+
+def find_by_token(session: Session, token_sha256: str) -> Order | None:
+    """Return the order whose present link has this hash."""
+    return session.scalar(select(Order).where(Order.token_sha256 == token_sha256))
+
+
+def find_by_number(session: Session, number: str) -> Order | None:
+    """Return an order by the number that people spell."""
+    return session.scalar(select(Order).where(Order.number == number))
+
+
+def list_page(
+    session: Session,
+    *,
+    status: str | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int = 100,
+) -> Sequence[Order]:
+    """Return a page of orders, newest first; `before` is (created_at, id) of the last one seen."""
+    query = select(Order).order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(Order.status == status)
+    if before is not None:
+        query = query.where(tuple_(Order.created_at, Order.id) < before)
+    return session.scalars(query).all()
+
+
+def unpaid_since(session: Session, *, expired_before: datetime, limit: int) -> Sequence[Order]:
+    """Return orders that still await a payment although their checkout page has ended."""
+    return session.scalars(
+        select(Order)
+        .where(
+            Order.status == OrderStatus.AWAITING_PAYMENT,
+            Order.checkout_expires_at < expired_before,
+        )
+        .order_by(Order.checkout_expires_at)
+        .limit(limit)
+    ).all()
+
+
+def with_file_due(session: Session, *, ended_before: datetime, limit: int) -> Sequence[Order]:
+    """Return delivered orders whose link ended before a moment and whose file is still there."""
+    return session.scalars(
+        select(Order)
+        .where(
+            Order.expires_at < ended_before,
+            Order.file_key.is_not(None),
+            Order.file_removed_at.is_(None),
+            or_(
+                and_(Order.status == OrderStatus.COMPLETED, Order.held_at.is_(None)),
+                Order.status == OrderStatus.REFUNDED,
+            ),
+        )
+        .order_by(Order.expires_at)
+        .limit(limit)
+    ).all()
+
+
+def source_keys_in_use(session: Session) -> set[str]:
+    """Return the snapshots of sources that an unfinished order may still need."""
+    finished = (OrderStatus.ABANDONED, OrderStatus.REFUNDED)
+    return set(
+        session.scalars(
+            select(Order.source_key)
+            .where(Order.status.not_in(finished), Order.file_removed_at.is_(None))
+            .distinct()
+        )
+    )
+
+
+def file_keys_in_use(session: Session) -> set[str]:
+    """Return the results that belong to an order and have not been removed."""
+    return set(
+        session.scalars(
+            select(Order.file_key).where(
+                Order.file_key.is_not(None), Order.file_removed_at.is_(None)
+            )
+        )
+    ) - {None}  # type: ignore[return-value]
+
+
+def totals(session: Session) -> Sequence[OrderTotals]:
+    """Return counts and sums per status and currency."""
+    rows = session.execute(
+        select(
+            Order.status,
+            Order.currency,
+            func.count(),
+            func.coalesce(func.sum(Order.paid_minor), 0),
+            func.coalesce(func.sum(Order.cost_micro_usd), 0),
+        )
+        .group_by(Order.status, Order.currency)
+        .order_by(Order.status, Order.currency)
+    )
+    return [OrderTotals(*row) for row in rows.tuples()]

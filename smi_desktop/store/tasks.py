@@ -1,0 +1,214 @@
+"""Queries about work to be done. A task is claimed with one conditional UPDATE, so two engines never do one twice.
+
+A claim is a lease: whoever holds it renews it, and whoever lost it cannot finish, because finishing names
+the holder. `finish` and its kin therefore belong into the same transaction as the result that they record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from smi_desktop.domain.errors import SmiError
+from smi_desktop.store.models import Task
+
+
+class LeaseLostError(SmiError):
+    """Somebody else has taken this task over; what was about to be recorded must not be."""
+
+    title = "Another engine has taken this over"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task that we hold.
+
+    Attributes:
+        attempts: How often it was claimed, this time included.
+        failures: How often it failed before.
+    """
+
+    id: int
+    kind: str
+    key: str
+    order_id: str | None
+    payload: dict[str, Any]
+    attempts: int
+    failures: int
+    owner: str
+
+
+def add_once(
+    session: Session,
+    kind: str,
+    key: str,
+    *,
+    now: datetime,
+    order_id: str | None = None,
+    run_at: datetime | None = None,
+    payload: dict[str, Any] | None = None,
+) -> bool:
+    """Ask for work, once for each key.
+
+    Returns:
+        False if this was asked for before, done or not.
+    """
+    dialect = session.get_bind().dialect.name
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = (
+        insert(Task)
+        .values(
+            kind=kind,
+            key=key,
+            order_id=order_id,
+            payload=payload or {},
+            state="ready",
+            run_at=run_at or now,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["key"])
+        .returning(Task.id)
+    )
+    return session.scalar(statement) is not None
+
+
+def is_due(session: Session, kinds: Collection[str], now: datetime) -> bool:
+    """Tell whether there is anything to claim, without asking for the write lock."""
+    return session.scalar(select(Task.id).where(_claimable(kinds, now)).limit(1)) is not None
+
+
+def claim(
+    session: Session, kinds: Collection[str], *, owner: str, now: datetime, lease: timedelta
+) -> Claim | None:
+    """Take the task that has been due the longest, or None if nothing is due."""
+    candidate = (
+        select(Task.id)
+        .where(_claimable(kinds, now))
+        .order_by(Task.run_at, Task.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    row = session.execute(
+        update(Task)
+        .where(Task.id == candidate, _claimable(kinds, now))
+        .values(
+            state="leased", lease_owner=owner, lease_until=now + lease, attempts=Task.attempts + 1
+        )
+        .returning(
+            Task.id, Task.kind, Task.key, Task.order_id, Task.payload, Task.attempts, Task.failures
+        )
+        .execution_options(synchronize_session=False)
+    ).first()
+    return None if row is None else Claim(*row, owner)
+
+
+def renew(session: Session, task_ids: Collection[int], *, owner: str, until: datetime) -> None:
+    """Hold on to tasks that are still being worked on."""
+    session.execute(
+        update(Task)
+        .where(Task.id.in_(list(task_ids)), Task.lease_owner == owner, Task.state == "leased")
+        .values(lease_until=until)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def release_owner(session: Session, owner_prefix: str, now: datetime) -> int:
+    """Give back every task of a holder that is known to be dead; return how many there were."""
+    result = session.execute(
+        update(Task)
+        .where(Task.state == "leased", Task.lease_owner.startswith(owner_prefix, autoescape=True))
+        .values(state="ready", run_at=now, lease_owner=None, lease_until=None)
+        .returning(Task.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(result.all())
+
+
+def finish(session: Session, task: Claim, *, now: datetime) -> None:
+    """Write down that a task is done.
+
+    Raises:
+        LeaseLostError: It is no longer ours; the caller's transaction must be rolled back.
+    """
+    _settle(session, task, state="done", finished_at=now, last_error=None)
+
+
+def postpone(
+    session: Session, task: Claim, *, run_at: datetime, error: str | None = None
+) -> None:
+    """Put a task back for later; with `error` this counts as a failure.
+
+    Raises:
+        LeaseLostError: It is no longer ours.
+    """
+    failed = {} if error is None else {"last_error": error, "failures": Task.failures + 1}
+    _settle(session, task, state="ready", run_at=run_at, **failed)
+
+
+def bury(session: Session, task: Claim, *, error: str, now: datetime) -> None:
+    """Give a task up for a person to look at.
+
+    Raises:
+        LeaseLostError: It is no longer ours.
+    """
+    _settle(
+        session, task, state="dead", last_error=error, finished_at=now, failures=Task.failures + 1
+    )
+
+
+def wake(session: Session, key: str, now: datetime) -> None:
+    """Make a waiting task due at once; one that is being worked on is not disturbed."""
+    session.execute(
+        update(Task)
+        .where(Task.key == key, Task.state == "ready", Task.run_at > now)
+        .values(run_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def list_page(
+    session: Session, *, state: str | None = None, order_id: str | None = None, limit: int = 100
+) -> Sequence[Task]:
+    """Return tasks, newest first."""
+    query = select(Task).order_by(Task.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(Task.state == state)
+    if order_id is not None:
+        query = query.where(Task.order_id == order_id)
+    return session.scalars(query).all()
+
+
+def count_by_state(session: Session) -> dict[str, int]:
+    """Return how many tasks there are in each state."""
+    rows = session.execute(
+        select(Task.state, func.count()).group_by(Task.state).order_by(Task.state)
+    )
+    return {state: count for state, count in rows.tuples()}
+
+
+def _claimable(kinds: Collection[str], now: datetime) -> Any:
+    return and_(
+        Task.kind.in_(list(kinds)),
+        Task.run_at <= now,
+        # The literal words let the planner use the index of open work alone.
+        or_(Task.state == "ready", and_(Task.state == "leased", Task.lease_until < now)),
+    )
+
+
+def _settle(session: Session, task: Claim, **values: Any) -> None:
+    settled = session.execute(
+        update(Task)
+        .where(Task.id == task.id, Task.lease_owner == task.owner, Task.state == "leased")
+        .values(lease_owner=None, lease_until=None, **values)
+        .returning(Task.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if settled is None:
+        raise LeaseLostError(f"Task {task.key} is held by somebody else by now.")
