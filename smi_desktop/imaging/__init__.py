@@ -1,0 +1,1 @@
+"""Everything that touches pixels. It runs in a child process with limits; `client` is the way in."""
