@@ -28,6 +28,7 @@ from smi_desktop.resources import resource_path
 from smi_desktop.services.ports import RenderedMail
 
 _NAME: Final = re.compile(r"[a-z][a-z_]{0,40}")
+_WEB_ADDRESS: Final = re.compile(r"https?://[^\s/]|/(?![/\\])")
 _SUBJECT_LENGTH: Final = 150
 _PLAIN: Final = (str, int, float, datetime, Money, PrintSize, type(None))
 
@@ -71,6 +72,7 @@ class JinjaRenderer:
             zonename=describe_zone,
             filesize=format_file_size,
             oneline=flatten_to_one_line,
+            weburl=web_address_or_nothing,
         )
         self._environment.globals.update(print_size=print_size)
         # Remote styles are refused: filling a template must never reach for the network.
@@ -171,6 +173,14 @@ def flatten_to_one_line(text: str) -> str:
     """
     visible = "".join(" " if unicodedata.category(mark) == "Cc" else mark for mark in text)
     return " ".join(re.sub("[\u202a-\u202e\u2066-\u2069]", "", visible).split())
+
+
+def web_address_or_nothing(address: str | None) -> str:
+    """Return a web address or a path of ours as it is, and nothing for `javascript:` and its kind.
+
+    A wrong address costs the customer one button; it must not cost him the page.
+    """
+    return address if address and _WEB_ADDRESS.match(address) else ""
 
 
 def _shorten(text: str, length: int) -> str:
