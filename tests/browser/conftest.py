@@ -26,13 +26,16 @@ POLICY = (
 
 
 class ShopFront:
-    """Serves the customer's pages on loopback. `values` is the order, `away` cuts the status off."""
+    """Serves the customer's pages on loopback.
+
+    A test sets `values`, the order, at any time, and `away` to make the job status fail.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.page = "order"
         self.away = False
         self.questions = 0
+        self.page_views = 0
         self._renderer = JinjaRenderer()
         front = self
 
@@ -79,7 +82,9 @@ class ShopFront:
         if path == f"/smi/v1/job-status/{JOB_ID}":
             return self._job_status()
         if path == f"/order/{JOB_ID}":
-            return 200, "text/html; charset=utf-8", self._render(self.page)
+            self.page_views += 1
+            page = self._renderer.page("order", self.values)
+            return 200, "text/html; charset=utf-8", page.encode()
         missing = {
             **self.values,
             "heading": "This page does not exist",
@@ -87,9 +92,6 @@ class ShopFront:
         }
         page = self._renderer.page("not_found", missing)
         return 404, "text/html; charset=utf-8", page.encode()
-
-    def _render(self, page: str) -> bytes:
-        return self._renderer.page(page, self.values).encode()
 
     def _job_status(self) -> tuple[int, str, bytes]:
         self.questions += 1
