@@ -21,6 +21,7 @@ class EmbeddedUpscaler:
     name = "embedded"
 
     def __init__(self, work_dir: Path) -> None:
+        """Do nothing yet; the folder is made when it is needed."""
         self._work_dir = work_dir
 
     def upscale(

@@ -1,7 +1,7 @@
 """Decoding in child processes, behind the port `ImageReader`.
 
-This module alone decides how many children there are and which one may be used again: only one that has
-never failed, since a damaged picture may have damaged the process that read it.
+This module alone decides how many children there are and which one may be used again: only one that
+has never failed, since a damaged picture may have damaged the process that read it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from smi_desktop.imaging.client import ImageChild
+from smi_desktop.imaging.client import ImageChild, no_part_left
 from smi_desktop.imaging.limits import Role
 from smi_desktop.services.ports import ImageFacts
 
@@ -41,6 +41,7 @@ class ProcessImageReader:
         seconds: float = 120.0,
         finish_seconds: float = 900.0,
     ) -> None:
+        """Start nothing yet; the first call starts a child."""
         self._work_dir = work_dir or Path(tempfile.gettempdir())
         self._seconds = seconds
         self._finish_seconds = finish_seconds
@@ -61,7 +62,8 @@ class ProcessImageReader:
             "longest_edge": longest_edge,
             "max_pixels": PREVIEW_MAX_PIXELS,
         }
-        self._ask("preview", arguments, self._seconds)
+        with no_part_left(destination):
+            self._ask("preview", arguments, self._seconds)
 
     def finish_result(
         self,
@@ -84,7 +86,8 @@ class ProcessImageReader:
             "format": format,
             "jpeg_quality": jpeg_quality,
         }
-        return ImageFacts(**self._ask("finish", arguments, self._finish_seconds))
+        with no_part_left(destination):
+            return ImageFacts(**self._ask("finish", arguments, self._finish_seconds))
 
     def close(self) -> None:
         """End the children that wait for work."""

@@ -1,1 +1,1 @@
-"""Everything that touches pixels. It runs in a child process with limits; `client` is the way in."""
+"""Everything that touches pixels. It runs in a limited child process; `client` is the way in."""

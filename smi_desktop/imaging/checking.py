@@ -1,4 +1,4 @@
-"""Decode pictures whole, tell what they are, and make a checked result into the file that is delivered.
+"""Decode pictures whole, tell what they are, and make a checked result into the delivered file.
 
 This module alone decides what a blank picture is and when a result is passed on byte for byte.
 It runs inside the image child.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ from smi_desktop.imaging.metadata import (
     lacks_metadata_of,
     with_metadata_of,
 )
-from smi_desktop.imaging.opening import OpenPicture, open_picture, shown_size, unreadable
+from smi_desktop.imaging.opening import (
+    OpenPicture,
+    open_picture,
+    orientation_of,
+    shown_size,
+    unreadable,
+)
 from smi_desktop.imaging.writing import whole_file, write_picture
 
 BLANK_DEVIATION = 1.0
-"""A picture whose every band deviates less than this from its mean (on a scale of 255) is blank."""
+"""A picture whose every band deviates less than this from its mean (of 255) is blank."""
 MAX_SOURCE_PIXELS = 1_000_000_000
 _SIXTEEN_BITS = 257.0
 _DEVIATION_COLUMN = 5
@@ -61,39 +68,42 @@ def finish_result(
         BadResultError: The result is not the picture that was ordered.
         TransientError: No memory, or the file cannot be written.
     """
+    pixels = width * height
     try:
-        opened = open_picture(result, max_pixels=width * height)
-        _check_size(opened.image, width, height)
-        blank = _is_blank(opened.image)
+        original = open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image
+        _check(result, source, width, height)
+        # The check has spent its one pass over the pixels, and what it decoded is forgotten.
+        checked = open_picture(result, max_pixels=pixels)
     except InvalidInputError as error:
         raise BadResultError(f"The result cannot be used. {error.message}") from error
-    original = open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image
-    if blank and not _is_blank(original):
-        raise BadResultError("The result is blank: it has one colour only.")
-    image = opened.image
     if (
-        opened.format == format
-        and not lacks_metadata_of(image, original)
-        and not carries_private_metadata(image)
+        checked.format == format
+        and not lacks_metadata_of(checked.image, original)
+        and not carries_private_metadata(checked.image)
     ):
+        # Encoding a JPEG once more would only lose something.
         with whole_file(destination) as part:
             shutil.copyfile(result, part)
     else:
-        # The first pass over the pixels is spent; open them again, upright.
-        turned = shown_size(image) != (image.width, image.height) or carries_private_metadata(image)
-        access = "random" if turned else "sequential"
-        again = open_picture(result, max_pixels=width * height, access=access).image.autorot()
-        marked = with_metadata_of(again, open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image)
+        image = checked.image
+        if orientation_of(image) > 1:
+            image = open_picture(result, max_pixels=pixels, access="random").image.autorot()
+        marked = with_metadata_of(image, original)
         write_picture(marked, destination, jpeg=format == "jpeg", quality=jpeg_quality)
-    return _facts(destination, open_picture(destination, max_pixels=width * height))
+    return _facts(destination, open_picture(destination, max_pixels=pixels))
 
 
-def _check_size(image: pyvips.Image, width: int, height: int) -> None:
+def _check(result: Path, source: Path, width: int, height: int) -> None:
+    # Opening reads the header alone, so the size that came can be named whatever it is.
+    image = open_picture(result, max_pixels=sys.maxsize).image
     shown = shown_size(image)
     if shown != (width, height):
         raise BadResultError(
             f"The result has {shown[0]:,} x {shown[1]:,} pixels instead of {width:,} x {height:,}."
         )
+    # A source of one colour has a right to a result of one colour.
+    if _is_blank(image) and not _is_blank(open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image):
+        raise BadResultError("The result is blank: it shows one colour only.")
 
 
 def _is_blank(image: pyvips.Image) -> bool:
@@ -104,7 +114,9 @@ def _is_blank(image: pyvips.Image) -> bool:
     except pyvips.Error as error:
         raise unreadable(error) from error
     # Row 0 is all bands together; each band has a row of its own after it.
-    deviations = [statistics(_DEVIATION_COLUMN, band + 1)[0] / scale for band in range(image.bands)]
+    deviations = [
+        float(statistics(_DEVIATION_COLUMN, band + 1)[0]) / scale for band in range(image.bands)
+    ]
     return max(deviations) < BLANK_DEVIATION
 
 

@@ -1,10 +1,11 @@
-"""The image child: reads requests from standard input, answers on standard output, one JSON line each.
+"""The image child: reads requests from standard input, answers on standard output, in JSON lines.
 
-It alone decodes what came from outside. It takes its limits before anything else is imported, ends with its
-parent, and ends by itself when nothing was asked for a while. See `client` for the other end.
+It alone decodes what came from outside. It takes its limits before anything else is imported, ends
+with its parent, and ends by itself when nothing was asked for a while. `client` is the other end.
 
 Request:  {"task": "inspect", "arguments": {...}}
-Answers:  {"share": 0.5} any number of times, then {"done": {...}} or {"failed": "<class>", "message": "..."}
+Answers:  {"share": 0.5} any number of times,
+          then {"done": {...}} or {"failed": "<class>", "message": "..."}
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +25,8 @@ from smi_desktop.imaging.limits import Role, limit_this_process
 
 IDLE_SECONDS = 60.0
 """A child that nobody asks anything for so long ends."""
+_SHARE_SECONDS = 0.25
+"""How often progress is told at most."""
 _PATHS = ("path", "result", "source", "destination", "scratch")
 
 Task = Callable[..., Mapping[str, Any]]
@@ -55,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _take_standard_output() -> IO[str]:
-    """Keep the answers' channel to ourselves: whatever a native library prints goes to standard error."""
+    """Keep the answers' channel to ourselves: what a library prints goes to standard error."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return channel
@@ -74,14 +78,29 @@ def _answer(request: Mapping[str, Any], tasks: Mapping[str, Task], say: Say) -> 
         for name, value in request["arguments"].items()
     }
     if request["task"] == "upscale":
-        arguments["on_share"] = lambda share: say({"share": share})
+        arguments["on_share"] = _now_and_then(say)
     try:
         return {"done": tasks[request["task"]](**arguments)}
     except SmiError as error:
         return {"failed": type(error).__name__, "message": error.message}
     except MemoryError:
-        error_class = TransientError.__name__
-        return {"failed": error_class, "message": "There was not enough memory for the picture."}
+        return {
+            "failed": TransientError.__name__,
+            "message": "There was not enough memory for the picture.",
+        }
+
+
+def _now_and_then(say: Say) -> Callable[[float], None]:
+    told_at = 0.0
+
+    def on_share(share: float) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if share >= 1.0 or now - told_at >= _SHARE_SECONDS:
+            told_at = now
+            say({"share": share})
+
+    return on_share
 
 
 def _tasks(role: Role) -> Mapping[str, Task]:

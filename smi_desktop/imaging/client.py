@@ -1,7 +1,7 @@
-"""The way to the image child: start it, ask it, and end it when it takes too long or is not wanted any more.
+"""The way to the image child: start it, ask it, end it when it is too slow or not wanted any more.
 
-This module alone decides what a child's death means: the attempt failed, nothing else did, and it may be
-tried again (TransientError). Any thread may call; no Qt, no libvips and no network is loaded here.
+This module alone decides what a child's death means: the attempt failed, nothing else did, and it
+may be tried again (TransientError). Any thread may call; libvips and ncnn are not loaded here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from smi_desktop.domain.errors import BadResultError, InvalidInputError, SmiError, TransientError
-from smi_desktop.imaging.limits import Role
+from smi_desktop.imaging.limits import PART_SUFFIX, Role
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def upscale(
     Args:
         destination: JPEG by its suffix (`.jpg`, `.jpeg`), else PNG. Written whole or not at all.
         factor: 2, 4 or 8.
-        work_dir: Folder for scratch files of about 4 bytes per pixel of the result; they have no name and
-            vanish with the child, however it ends.
+        work_dir: Folder for scratch files of about 4 bytes per pixel of the result; they have no
+            name and vanish with the child, however it ends.
         on_progress: Told the share that is done, 0..1.
         cancelled: Asked ten times a second; True ends the child at once.
         seconds: The longest that it may take.
@@ -72,23 +72,28 @@ def upscale(
         "scratch": str(work_dir.absolute()),
         "max_pixels": max_pixels,
     }
+    with no_part_left(destination), ImageChild(Role.UPSCALE, work_dir) as child:
+        child.ask("upscale", arguments, seconds, on_progress=on_progress, cancelled=cancelled)
+
+
+@contextlib.contextmanager
+def no_part_left(destination: Path) -> Iterator[None]:
+    """Remove what a child that was killed had written of `destination`."""
     try:
-        with ImageChild(Role.UPSCALE, work_dir) as child:
-            child.ask("upscale", arguments, seconds, on_progress=on_progress, cancelled=cancelled)
-    except TransientError:
-        part_of(destination).unlink(missing_ok=True)
-        raise
-
-
-def part_of(destination: Path) -> Path:
-    """Return the name that a file has while it is being written."""
-    return destination.with_name(f"{destination.name}.part")
+        yield
+    finally:
+        destination.with_name(f"{destination.name}{PART_SUFFIX}").unlink(missing_ok=True)
 
 
 class ImageChild:
-    """One child process. One thread at a time may ask it; `usable` tells whether it may be asked again."""
+    """One child process, asked by one thread at a time.
+
+    Attributes:
+        usable: It may be asked again: it has answered all requests so far, and none by a refusal.
+    """
 
     def __init__(self, role: Role, work_dir: Path) -> None:
+        """Start a child with `work_dir` as its working folder, which must exist."""
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._process: subprocess.Popen[str] | None = None
@@ -103,9 +108,11 @@ class ImageChild:
         self.usable = self._process is not None
 
     def __enter__(self) -> ImageChild:
+        """Leave the child running until the block ends."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the child."""
         self.close()
 
     @property
@@ -177,11 +184,10 @@ class ImageChild:
             return
         finally:
             self._started.set()
-        assert process.stdout is not None
-        for line in process.stdout:
-            self._answers.put(line)
-        process.wait()
-        process.stdout.close()
+        # Leaving the block closes the pipes and waits for the end.
+        with contextlib.suppress(OSError), process:
+            for line in process.stdout or ():
+                self._answers.put(line)
         self._answers.put(None)
 
     def _send(self, request: Mapping[str, Any]) -> None:

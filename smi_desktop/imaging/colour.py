@@ -1,14 +1,14 @@
 """Bring any accepted picture to 8-bit grey or RGB, with or without alpha.
 
-RGB and grey stay in their own profile, which goes along with the result. CMYK has no place in the network
-nor on most screens: it becomes sRGB through its profile.
+RGB and grey stay in their own profile, which goes along with the result. CMYK has no place in the
+network nor on most screens: it becomes sRGB through its profile.
 """
 
 from __future__ import annotations
 
 import pyvips
 
-from smi_desktop.imaging.metadata import PROFILE, has_alpha
+from smi_desktop.imaging.metadata import has_alpha
 
 _GREY = ("b-w", "grey16")
 _WHITE = 255
@@ -45,18 +45,10 @@ def without_alpha(image: pyvips.Image) -> pyvips.Image:
 def with_hidden_colours_filled(colours: pyvips.Image, alpha: pyvips.Image) -> pyvips.Image:
     """Give fully transparent pixels the colour of their visible neighbours.
 
-    What lies under full transparency is arbitrary, often black, and would bleed into the edges when enlarged.
+    What lies under full transparency is arbitrary, often black, and would bleed into the edges.
     """
     reach = 4.0
     weight = alpha / _WHITE
     nearby = (colours * weight).gaussblur(reach) / (weight.gaussblur(reach) + 1e-6)
     filled = (alpha == 0).ifthenelse(nearby.rint(), colours)
     return filled.cast("uchar").copy(interpretation=colours.interpretation)
-
-
-def drop_profile(image: pyvips.Image) -> pyvips.Image:
-    """Return the picture without a colour profile."""
-    bare = image.copy()
-    if PROFILE in bare.get_fields():
-        bare.remove(PROFILE)
-    return bare

@@ -1,7 +1,7 @@
 """What the image child may use. It sets these on itself before it reads anything from outside.
 
-This module alone knows the figures. Where a system lacks a limit (macOS, Windows) the parent's time-out
-and the pixel caps remain.
+This module alone knows the figures. Where a system lacks a limit (macOS, Windows) the parent's
+time-out and the pixel caps remain.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ class Role(StrEnum):
     """Libvips and the network."""
 
 
+PART_SUFFIX = ".part"
+"""What the name of a file ends with while the child writes it."""
 _GIB = 2**30
-_PRIVATE_MEMORY = {Role.DECODE: 3 * _GIB, Role.UPSCALE: 3 * _GIB}
-"""Bytes that the process may write to, memory-mapped files aside (RLIMIT_DATA, Linux 4.7)."""
+_PRIVATE_MEMORY = {Role.DECODE: 4 * _GIB, Role.UPSCALE: 3 * _GIB}
+"""Bytes that the process may write to, memory-mapped files aside (RLIMIT_DATA, Linux 4.7).
+
+Measured at 192 megapixels: baseline JPEG and PNG are streamed (under 0.2 GiB), progressive JPEG and
+interlaced PNG are held whole (0.7 GiB), WebP asks for 3.2 GiB and touches 1.5. Upscaling takes 0.6.
+"""
 _OPEN_FILES = 256
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1
@@ -67,7 +73,7 @@ def _lower(which: int, amount: int) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the thread that started this process ends; no core dumps either."""
+    """Ask for SIGKILL when the thread that started this process ends, and for no core dumps."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -1,8 +1,8 @@
 """Open pictures that came from outside, and refuse what is not one.
 
-This module alone decides which file types are read: JPEG, PNG and WebP, told by their first bytes. The
-decoder is named from those bytes, never guessed by libvips, and every other decoder of libvips is blocked.
-It must run inside the image child.
+This module alone decides which file types are read: JPEG, PNG and WebP, told by their first bytes.
+The decoder is named from those bytes, never guessed by libvips, and every other decoder of libvips
+is blocked. It must run inside the image child.
 """
 
 from __future__ import annotations
@@ -92,10 +92,14 @@ def unreadable(error: pyvips.Error) -> InvalidInputError | TransientError:
     return InvalidInputError("The picture is damaged or incomplete: it cannot be decoded.")
 
 
+def orientation_of(image: pyvips.Image) -> int:
+    """Return the orientation tag, 1 (upright) to 8."""
+    return int(image.get("orientation")) if "orientation" in image.get_fields() else 1
+
+
 def shown_size(image: pyvips.Image) -> tuple[int, int]:
-    """Return width and height in pixels after the orientation tag (EXIF 2.3, 4.6.4: 5-8 lie on the side)."""
-    orientation = int(image.get("orientation")) if "orientation" in image.get_fields() else 1
+    """Return width and height in pixels as shown; 5 to 8 lie on the side (EXIF 2.3, 4.6.4)."""
     first_on_side, last_on_side = 5, 8
-    if first_on_side <= orientation <= last_on_side:
+    if first_on_side <= orientation_of(image) <= last_on_side:
         return image.height, image.width
     return image.width, image.height

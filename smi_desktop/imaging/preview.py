@@ -17,7 +17,7 @@ _QUALITY = 85
 def make_preview(
     source: Path, destination: Path, *, longest_edge: int, max_pixels: int
 ) -> Mapping[str, int]:
-    """Write a JPEG whose longer edge is at most `longest_edge` pixels; a small picture keeps its size.
+    """Write a JPEG whose longer edge is at most `longest_edge` pixels; small ones keep their size.
 
     Raises:
         InvalidInputError: The source is not a readable picture, or has more than `max_pixels`.
