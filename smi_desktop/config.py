@@ -156,8 +156,8 @@ class ShopSettings(BaseModel):
     quote_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
 
     # Checkout
-    checkout_minutes: Annotated[int, Field(ge=30, le=24 * 60)] = 60
-    """How long a checkout page stays open; Stripe takes 30 minutes to 24 hours."""
+    checkout_minutes: Annotated[int, Field(ge=31, le=23 * 60)] = 60
+    """How long a checkout page stays open. Stripe takes 30 minutes to 24 hours, counted when it is asked."""
     terms_required: bool = False
     terms_version: str = ""
     terms_url: str = ""

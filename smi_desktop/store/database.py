@@ -28,6 +28,7 @@ from smi_desktop.domain.errors import ConfigurationError, NewerDataError, Transi
 # A webhook's sender waits some ten seconds for its answer; better a clear "later" before that.
 BUSY_SECONDS: Final = 8
 _WRITES: Final = "smi_writes"
+_MIGRATION_LOCK: Final = 0x534D49
 
 
 class Database:
@@ -142,6 +143,9 @@ class Database:
                 raw.execute("PRAGMA foreign_keys=OFF")
             try:
                 with connection.begin():
+                    if not self.is_sqlite:
+                        # Processes that start together migrate one after another.
+                        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
                     yield connection
             finally:
                 if self.is_sqlite:

@@ -38,3 +38,8 @@ def list_page(session: Session, *, after: int = 0, limit: int = 100) -> Sequence
         .order_by(Image.attachment_id)
         .limit(limit)
     ).all()
+
+
+def count(session: Session) -> int:
+    """Return how many pictures there are."""
+    return session.scalar(select(func.count()).select_from(Image)) or 0

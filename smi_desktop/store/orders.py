@@ -54,6 +54,16 @@ def find_by_number(session: Session, number: str) -> Order | None:
     return session.scalar(select(Order).where(Order.number == number))
 
 
+def paid_by_email(session: Session, email: str, *, limit: int) -> Sequence[Order]:
+    """Return an address's paid orders, newest first; upper and lower case are the same."""
+    return session.scalars(
+        select(Order)
+        .where(func.lower(Order.email) == email.lower(), Order.paid_at.is_not(None))
+        .order_by(Order.created_at.desc())
+        .limit(limit)
+    ).all()
+
+
 def list_page(
     session: Session,
     *,
@@ -101,13 +111,19 @@ def with_file_due(session: Session, *, ended_before: datetime, limit: int) -> Se
     ).all()
 
 
-def source_keys_in_use(session: Session) -> set[str]:
-    """Return the snapshots of sources that an unfinished order may still need."""
-    finished = (OrderStatus.ABANDONED, OrderStatus.REFUNDED)
+def source_keys_in_use(session: Session, *, abandoned_after: datetime) -> set[str]:
+    """Return the snapshots of sources that an order may still need.
+
+    An abandoned order keeps its snapshot if it was abandoned after the given moment.
+    """
     return set(
         session.scalars(
             select(Order.source_key)
-            .where(Order.status.not_in(finished), Order.file_removed_at.is_(None))
+            .where(
+                Order.status != OrderStatus.REFUNDED,
+                Order.file_removed_at.is_(None),
+                or_(Order.status != OrderStatus.ABANDONED, Order.updated_at > abandoned_after),
+            )
             .distinct()
         )
     )
@@ -115,13 +131,8 @@ def source_keys_in_use(session: Session) -> set[str]:
 
 def file_keys_in_use(session: Session) -> set[str]:
     """Return the results that belong to an order and have not been removed."""
-    return set(
-        session.scalars(
-            select(Order.file_key).where(
-                Order.file_key.is_not(None), Order.file_removed_at.is_(None)
-            )
-        )
-    ) - {None}  # type: ignore[return-value]
+    keys = session.scalars(select(Order.file_key).where(Order.file_removed_at.is_(None)))
+    return {key for key in keys if key is not None}
 
 
 def totals(session: Session) -> Sequence[OrderTotals]:

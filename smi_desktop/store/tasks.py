@@ -78,18 +78,31 @@ def add_once(
     return session.scalar(statement) is not None
 
 
-def is_due(session: Session, kinds: Collection[str], now: datetime) -> bool:
+def is_due(
+    session: Session, kinds: Collection[str], now: datetime, held: Collection[int] = ()
+) -> bool:
     """Tell whether there is anything to claim, without asking for the write lock."""
-    return session.scalar(select(Task.id).where(_claimable(kinds, now)).limit(1)) is not None
+    query = select(Task.id).where(_claimable(kinds, now, held)).limit(1)
+    return session.scalar(query) is not None
 
 
 def claim(
-    session: Session, kinds: Collection[str], *, owner: str, now: datetime, lease: timedelta
+    session: Session,
+    kinds: Collection[str],
+    *,
+    owner: str,
+    now: datetime,
+    lease: timedelta,
+    held: Collection[int] = (),
 ) -> Claim | None:
-    """Take the task that has been due the longest, or None if nothing is due."""
+    """Take the task that has been due the longest, or None if nothing is due.
+
+    Args:
+        held: Tasks that the caller is working on: after a sleep their leases look ended to himself too.
+    """
     candidate = (
         select(Task.id)
-        .where(_claimable(kinds, now))
+        .where(_claimable(kinds, now, held))
         .order_by(Task.run_at, Task.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -97,7 +110,7 @@ def claim(
     )
     row = session.execute(
         update(Task)
-        .where(Task.id == candidate, _claimable(kinds, now))
+        .where(Task.id == candidate, _claimable(kinds, now, held))
         .values(
             state="leased", lease_owner=owner, lease_until=now + lease, attempts=Task.attempts + 1
         )
@@ -193,9 +206,10 @@ def count_by_state(session: Session) -> dict[str, int]:
     return {state: count for state, count in rows.tuples()}
 
 
-def _claimable(kinds: Collection[str], now: datetime) -> Any:
+def _claimable(kinds: Collection[str], now: datetime, held: Collection[int]) -> Any:
     return and_(
         Task.kind.in_(list(kinds)),
+        Task.id.not_in(list(held)),
         Task.run_at <= now,
         # The literal words let the planner use the index of open work alone.
         or_(Task.state == "ready", and_(Task.state == "leased", Task.lease_until < now)),

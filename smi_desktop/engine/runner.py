@@ -1,0 +1,96 @@
+"""Runs one claimed task and settles it, whatever happens. Sole owner of retries and of giving up.
+
+A result is recorded in the transaction that finishes the task. An error of the outside world is tried again
+with growing waits; a bug of ours too, a few times, in case it was a passing state; then the task is dead,
+its order held for a person, never silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import timedelta
+from typing import Final
+
+from smi_desktop.domain.errors import (
+    ConfigurationError,
+    ProviderAccountError,
+    SmiError,
+    TransientError,
+)
+from smi_desktop.domain.retry import backoff
+from smi_desktop.engine.handlers import HANDLERS
+from smi_desktop.services.order_states import hold_order, lock_order
+from smi_desktop.services.shop import Shop
+from smi_desktop.services.work import Done, Outcome, TaskKind
+from smi_desktop.store import inbox, tasks
+from smi_desktop.store.tasks import Claim, LeaseLostError
+
+_log = logging.getLogger(__name__)
+
+# 2 s, 4 s, … 15 min: some seven hours of an absent network before a person is asked.
+_PATIENCE_OUTSIDE: Final = 36
+_PATIENCE_OWN_BUG: Final = 5
+_ACCOUNT_WAIT: Final = timedelta(minutes=5)
+
+
+def run_task(shop: Shop, task: Claim) -> None:
+    """Run one task to its settlement. Never raises: the worker that calls it goes on."""
+    try:
+        outcome = HANDLERS[TaskKind(task.kind)](shop, task)
+        _settle(shop, task, outcome)
+    except LeaseLostError:
+        _log.warning("Task %s was taken over by another engine.", task.key)
+    except Exception as error:
+        try:
+            _settle_failure(shop, task, error)
+        except Exception:
+            # The database is away: the lease ends by itself and the task is claimed again.
+            _log.exception("Task %s could not be settled.", task.key)
+
+
+def _settle(shop: Shop, task: Claim, outcome: Outcome) -> None:
+    with shop.database.write() as session:
+        # Finishing comes first: whoever lost the lease must not record anything.
+        if isinstance(outcome, Done):
+            tasks.finish(session, task, now=shop.now())
+        else:
+            tasks.postpone(session, task, run_at=outcome.run_at, error=outcome.error)
+        session.flush()
+        outcome.record(session)
+    if isinstance(outcome, Done) and outcome.afterwards is not None:
+        try:
+            outcome.afterwards()
+        except Exception:
+            _log.exception("Tidying up after task %s failed; the next sweep does it.", task.key)
+
+
+def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
+    failures = task.failures + 1
+    message = error.message if isinstance(error, SmiError) else f"{type(error).__name__}: {error}"
+    now = shop.now()
+    if isinstance(error, ProviderAccountError | ConfigurationError):
+        # Not this order's fault: it waits until the owner has mended the account.
+        _log.warning("Task %s waits: %s", task.key, message)
+        _postpone(shop, task, _ACCOUNT_WAIT, message)
+        return
+    outside = isinstance(error, TransientError)
+    if not outside:
+        _log.error("Task %s failed.", task.key, exc_info=error)
+    if failures < (_PATIENCE_OUTSIDE if outside else _PATIENCE_OWN_BUG):
+        asked = error.retry_after if isinstance(error, TransientError) else None
+        wait = backoff(failures, jitter=random.random(), asked=asked)  # noqa: S311 - no secret
+        _postpone(shop, task, wait, message)
+        return
+    with shop.database.write() as session:
+        tasks.bury(session, task, error=message, now=now)
+        if task.kind == TaskKind.APPLY_EVENT:
+            inbox.mark(session, int(task.payload["inbox_id"]), "dead", at=now, note=message)
+        if task.order_id is not None:
+            order = lock_order(session, task.order_id)
+            hold_order(session, order, f"Given up after {failures} tries: {message}", at=now)
+
+
+def _postpone(shop: Shop, task: Claim, wait: timedelta, message: str) -> None:
+    with shop.database.write() as session:
+        tasks.postpone(session, task, run_at=shop.now() + wait, error=message)

@@ -1,0 +1,237 @@
+"""From "I want this" to the address of the checkout page.
+
+The order is committed before the payment provider is asked, and its id is the idempotency key: whatever is
+lost on the way, there is one session for one order, and a payment finds its order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from smi_desktop.config import ShopSettings, is_email_address
+from smi_desktop.domain.errors import InvalidInputError, PriceChangedError
+from smi_desktop.domain.money import Money
+from smi_desktop.domain.orders import OrderStatus, PaymentStatus
+from smi_desktop.domain.pricing import Price, Resolution
+from smi_desktop.domain.tokens import new_order_id, new_order_number
+from smi_desktop.services.catalogue import secure_source
+from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
+from smi_desktop.services.prices import Offer, find_image, make_offer, read_quote
+from smi_desktop.services.shop import Shop
+from smi_desktop.store import orders, timeline
+from smi_desktop.store.models import Image, Order
+
+_LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class TermsRequiredError(InvalidInputError):
+    """The shop asks for its terms to be accepted, and they were not."""
+
+    title = "Please accept the terms"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutForm:
+    """What a customer asks for. None of it is believed: the server looks everything up itself."""
+
+    attachment_id: int
+    resolution: Resolution
+    post_id: int | None = None
+    email: str | None = None
+    quote_id: str | None = None
+    terms_accepted: bool = False
+    page_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedCheckout:
+    """An order with its checkout page."""
+
+    order_id: str
+    checkout_url: str
+    amount: Money
+
+
+def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
+    """Create an order and its checkout page.
+
+    Raises:
+        NotFoundError, NotForSaleError: The picture or the size cannot be sold.
+        InvalidInputError: The form cannot be used; TermsRequiredError if only the terms are missing.
+        PriceChangedError: The quote has ended and the price is another one now.
+        TransientError, ProviderAccountError, RejectedError: The payment provider; no money moved.
+    """
+    settings = shop.settings()
+    if form.email is not None and not is_email_address(form.email):
+        raise InvalidInputError("This is not one e-mail address. Please check it, or leave it empty.")
+    if settings.terms_required and not form.terms_accepted:
+        raise TermsRequiredError("Please accept the terms of sale to go on.")
+    image = find_image(shop, form.attachment_id)
+    offer = make_offer(shop, settings, image, form.resolution)
+    amount = _agree_on_price(shop, form, offer.price)
+    source_key = secure_source(shop, settings, image)
+    order = _new_order(shop, settings, form, image, offer)
+    order.amount_minor = amount.amount_minor
+    order.source_key = source_key
+    order.source_sha256 = source_key.partition("/")[2].partition(".")[0]
+    with shop.database.write() as session:
+        session.add(order)
+        session.flush()
+        timeline.add(
+            session,
+            order.id,
+            "created",
+            f"{order.title}, {order.resolution}, for {amount}.",
+            at=order.created_at,
+            actor="customer",
+            facts={"attachment_id": order.attachment_id, "amount_minor": order.amount_minor},
+        )
+    checkout = shop.payments(settings).create_session(
+        checkout_request(settings, order), idempotency_key=f"checkout:{order.id}"
+    )
+    return _remember_session(shop, order.id, checkout, amount)
+
+
+def _agree_on_price(shop: Shop, form: CheckoutForm, price: Price) -> Money:
+    """Charge what was shown while the quote holds, and never another price without saying so."""
+    quote = read_quote(shop, form.quote_id) if form.quote_id else None
+    if quote is None or quote.attachment_id != form.attachment_id:
+        return price.price
+    quoted = quote.prices.get(form.resolution.value)
+    if quoted is not None and shop.now() < quote.expires_at:
+        return quoted
+    if quoted != price.price:
+        raise PriceChangedError(f"The price is {price.price} now. Please look at it again.")
+    return price.price
+
+
+def _new_order(
+    shop: Shop, settings: ShopSettings, form: CheckoutForm, image: Image, offer: Offer
+) -> Order:
+    now = shop.now()
+    price = offer.price
+    return Order(
+        id=new_order_id(),
+        number=new_order_number(settings.order_prefix),
+        status=OrderStatus.AWAITING_PAYMENT.value,
+        payment_status=PaymentStatus.PENDING.value,
+        livemode=shop.livemode,
+        created_at=now,
+        updated_at=now,
+        attachment_id=image.attachment_id,
+        post_id=form.post_id if form.post_id is not None else image.post_id,
+        title=image.title,
+        source_format=image.format,
+        source_width=image.width,
+        source_height=image.height,
+        resolution=price.resolution.value,
+        factor=price.resolution.factor,
+        output_width=price.width,
+        output_height=price.height,
+        upscaler_route=",".join(offer.route),
+        currency=price.price.currency,
+        credits=price.credits,
+        cost_micro_usd=int(price.cost_usd * 1_000_000),
+        price_rule=settings.model_dump(
+            mode="json",
+            include={
+                "credits_per_megapixel", "usd_per_credit", "markup_percentage", "minimum_minor",
+                "rounding", "usd_rate", "usd_rate_as_of",
+            },
+        ),
+        quote_id=form.quote_id,
+        checkout_expires_at=now + timedelta(minutes=settings.checkout_minutes),
+        email=form.email,
+        page_url=allowed_page(settings, form.page_url),
+        terms_accepted_at=now if form.terms_accepted else None,
+        terms_version=settings.terms_version if form.terms_accepted else None,
+        attempt=0,
+        generation=0,
+    )  # fmt: skip
+
+
+def checkout_request(settings: ShopSettings, order: Order) -> CheckoutRequest:
+    """Say what the checkout page of an order must show and carry."""
+    metadata = {
+        "job_id": order.id,
+        "order_number": order.number,
+        "attachment_id": str(order.attachment_id),
+        "post_id": str(order.post_id or ""),
+        "resolution": order.resolution,
+    }
+    return CheckoutRequest(
+        order_id=order.id,
+        title=f"{order.title} ({order.resolution})",
+        description=f"{order.output_width} × {order.output_height} pixels, order {order.number}",
+        amount=Money(order.amount_minor, order.currency),
+        success_url=return_url(settings, order, "success"),
+        cancel_url=return_url(settings, order, "cancelled"),
+        expires_at=order.checkout_expires_at,
+        metadata=metadata,
+        customer_email=order.email,
+        image_url=None,
+    )
+
+
+def _remember_session(
+    shop: Shop, order_id: str, checkout: CheckoutSession, amount: Money
+) -> StartedCheckout:
+    if checkout.url is None:
+        raise InvalidInputError("The checkout page has ended already. Please start again.")
+    with shop.database.write() as session:
+        order = orders.get_locked(session, order_id)
+        if order is not None:
+            order.stripe_session_id = checkout.id
+            order.checkout_url = checkout.url
+    return StartedCheckout(order_id, checkout.url, amount)
+
+
+def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
+    """Return where the customer goes after the checkout page: where he came from, else his order page.
+
+    A browser that sent no more than its site's origin would land on a home page that knows nothing of
+    orders; such a customer gets our own page too.
+    """
+    query = {"smi_payment": outcome, "job_id": order.id}
+    page = order.page_url
+    if page is None or urlsplit(page).path in {"", "/"}:
+        page = f"{settings.public_url}/order/{order.id}"
+        query.pop("job_id")
+    parts = urlsplit(page)
+    # Stripe fills the placeholder in only if its braces are left as they are.
+    session = "&session_id={CHECKOUT_SESSION_ID}" if outcome == "success" else ""
+    own = urlencode(query) + session
+    return urlunsplit(parts._replace(query=f"{parts.query}&{own}" if parts.query else own, fragment=""))
+
+
+def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:
+    """Return the page if its origin is one of the studio's, else None."""
+    if not page_url or len(page_url) > 2000 or not page_url.isprintable():
+        return None
+    try:
+        parts = urlsplit(page_url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        return None
+    return page_url if is_own_origin(settings, origin) else None
+
+
+def is_own_origin(settings: ShopSettings, origin: str) -> bool:
+    """Tell whether an origin (`https://host[:port]`) is one of the studio's."""
+    if origin in settings.site_origins or origin == settings.public_url:
+        return True
+    if not settings.allow_loopback_origins:
+        return False
+    try:
+        parts = urlsplit(origin)
+        return (
+            parts.scheme in {"http", "https"}
+            and parts.hostname in _LOOPBACK_HOSTS
+            and parts.username is None
+            and parts.path == ""
+        )
+    except ValueError:
+        return False

@@ -1,0 +1,148 @@
+"""Whether the shop can sell, told in words. The command line and the desktop read the same checks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from smi_desktop.config import Mode, ShopSettings, UpscalerChoice
+from smi_desktop.domain.errors import ConfigurationError, NotForSaleError, SmiError
+from smi_desktop.domain.pricing import Resolution, price_upscale
+from smi_desktop.services.shop import STRIPE_WEBHOOK_SECRET, Shop
+from smi_desktop.store import images, inbox, tasks
+from smi_desktop.store import settings as settings_rows
+
+_QUIET_ENGINE: Final = timedelta(seconds=60)
+_LOW_DISK_SHARE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be right for the shop to sell."""
+
+    name: str
+    good: bool
+    text: str
+
+
+def check_health(shop: Shop) -> list[Check]:
+    """Check everything that can be checked without calling anybody; never raises for a fault it finds."""
+    settings = shop.settings()
+    questions: list[tuple[str, Callable[[Shop, ShopSettings], str]]] = [
+        ("Mode", _mode),
+        ("Secrets", _secrets),
+        ("Stripe", lambda s, st: _can(s.payments, st, "Checkout pages can be made.")),
+        ("Webhooks", _webhooks),
+        ("Upscaler", _upscaler),
+        ("Mail", lambda s, st: _can(s.mailer, st, f"Mails leave through {st.smtp_host}.")),
+        ("Prices", _prices),
+        ("Catalogue", _catalogue),
+        ("Engine", _engine),
+        ("Work", _work),
+        ("Disk", _disk),
+        ("Database", _database),
+    ]
+    return [_ask(shop, settings, name, question) for name, question in questions]
+
+
+def _ask(
+    shop: Shop, settings: ShopSettings, name: str, question: Callable[[Shop, ShopSettings], str]
+) -> Check:
+    try:
+        return Check(name, True, question(shop, settings))
+    except SmiError as error:
+        return Check(name, False, error.message)
+
+
+def _mode(shop: Shop, _settings: ShopSettings) -> str:
+    return {
+        Mode.REHEARSAL: "A rehearsal shop: no real money moves.",
+        Mode.TEST: "A test shop: Stripe's test cards alone.",
+        Mode.LIVE: "A live shop: real money.",
+    }[shop.mode]
+
+
+def _secrets(shop: Shop, _settings: ShopSettings) -> str:
+    shop.secrets.get(STRIPE_WEBHOOK_SECRET)
+    return f"Kept in: {shop.secrets.describe()}."
+
+
+def _can(door: Callable[[ShopSettings], object], settings: ShopSettings, text: str) -> str:
+    door(settings)
+    return text
+
+
+def _webhooks(shop: Shop, _settings: ShopSettings) -> str:
+    shop.secret(STRIPE_WEBHOOK_SECRET)
+    with shop.database.read() as session:
+        last = inbox.last_received_at(session, "stripe")
+    return "None has arrived yet." if last is None else f"The last one arrived {_ago(shop, last)}."
+
+
+def _upscaler(shop: Shop, settings: ShopSettings) -> str:
+    if settings.upscaler is UpscalerChoice.EMBEDDED:
+        return "Pictures are made on this machine."
+    shop.remote_upscaler(settings)
+    return f"Set to: {settings.upscaler}."
+
+
+def _prices(shop: Shop, settings: ShopSettings) -> str:
+    try:
+        price = price_upscale(
+            1000, 1000, Resolution.STANDARD, settings.price_rule, settings.exchange_rate
+        )
+    except NotForSaleError as error:
+        raise ConfigurationError(error.message) from error
+    rate = settings.exchange_rate
+    dated = "" if rate is None else f", at the exchange rate of {rate.as_of}"
+    return f"A 4x of one megapixel costs {price.price}{dated}."
+
+
+def _catalogue(shop: Shop, _settings: ShopSettings) -> str:
+    with shop.database.read() as session:
+        if not images.list_page(session, limit=1):
+            raise ConfigurationError("There is no picture yet: smi-desktop catalogue add FOLDER.")
+        return f"{images.count(session)} pictures."
+
+
+def _engine(shop: Shop, _settings: ShopSettings) -> str:
+    with shop.database.read() as session:
+        beat = settings_rows.heartbeats(session).get("engine")
+    if beat is None or shop.now() - beat.at > _QUIET_ENGINE:
+        when = "never ran" if beat is None else f"was last heard of {_ago(shop, beat.at)}"
+        raise ConfigurationError(f"The engine {when}: paid orders wait. Start: smi-desktop engine.")
+    return f"Heard of {_ago(shop, beat.at)}."
+
+
+def _work(shop: Shop, _settings: ShopSettings) -> str:
+    with shop.database.read() as session:
+        counts = tasks.count_by_state(session)
+    dead = counts.get("dead", 0)
+    if dead:
+        raise ConfigurationError(f"{dead} pieces of work were given up and wait for a person.")
+    return f"{counts.get('ready', 0) + counts.get('leased', 0)} pieces of work are open."
+
+
+def _disk(shop: Shop, _settings: ShopSettings) -> str:
+    usage = shutil.disk_usage(shop.work_dir)
+    text = f"{usage.free / 2**30:.1f} GiB are free."
+    if usage.free < _LOW_DISK_SHARE * usage.total and usage.free < 5 * 2**30:
+        raise ConfigurationError(f"Only {text}")
+    return text
+
+
+def _database(shop: Shop, _settings: ShopSettings) -> str:
+    shop.database.check_version()
+    return "SQLite in the data folder." if shop.database.is_sqlite else "PostgreSQL."
+
+
+def _ago(shop: Shop, moment: datetime) -> str:
+    seconds = max(0, int((shop.now() - moment).total_seconds()))
+    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {word}{'s' if count > 1 else ''} ago"
+    return f"{seconds} seconds ago"

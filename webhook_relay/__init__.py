@@ -1,0 +1,1 @@
+"""The tiny HTTP receiver: storefront API, webhooks, downloads, customer pages. It does no slow work."""

@@ -1,0 +1,100 @@
+"""The customer's order page, its picture, and the files that pages need."""
+
+from __future__ import annotations
+
+import mimetypes
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from smi_desktop.domain.errors import NotFoundError
+from smi_desktop.domain.orders import OrderStatus
+from smi_desktop.resources import resource_path
+from smi_desktop.services.catalogue import preview_key
+from smi_desktop.services.payments import ask_to_settle
+from smi_desktop.services.shop import Shop
+from smi_desktop.services.status import find_order, order_page_values
+from smi_desktop.store import tasks
+from webhook_relay.answers import page, problem_page
+from webhook_relay.runtime import Runtime
+
+_ASSET_FOLDERS: Final = ("assets", "fonts")
+_ASSET_SECONDS: Final = 31_536_000
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The handlers, with what they need."""
+
+    runtime: Runtime
+
+    async def order(self, request: Request) -> Response:
+        """Show an order to its buyer."""
+        back_from_payment = request.query_params.get("smi_payment") == "success"
+        try:
+            return await self.runtime.work(
+                _order_page,
+                request.path_params["job_id"],
+                back_from_payment=back_from_payment,
+                asset_version=self.runtime.asset_version,
+            )
+        except NotFoundError:
+            render = partial(
+                problem_page, asset_version=self.runtime.asset_version, status=HTTPStatus.NOT_FOUND
+            )
+            message = "There is no order at this address. Please use the link in your mail."
+            return await self.runtime.work(render, "This order is not known", message)
+
+    async def picture(self, request: Request) -> Response:
+        """Show the picture that was bought, small and as it was."""
+        content = await self.runtime.work(_picture, request.path_params["job_id"])
+        headers = {"Cache-Control": "private, max-age=3600", "Referrer-Policy": "no-referrer"}
+        return Response(content, media_type="image/jpeg", headers=headers)
+
+    async def asset(self, request: Request) -> Response:
+        """Serve a style, script, icon or font of the pages."""
+        name = request.path_params["name"]
+        path = await self.runtime.work_plain(partial(_find_asset, name))
+        content = await self.runtime.work_plain(path.read_bytes)
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        headers = {"Cache-Control": f"public, max-age={_ASSET_SECONDS}, immutable"}
+        return Response(content, media_type=kind, headers=headers)
+
+    async def healthz(self, _request: Request) -> Response:
+        """Say that the relay lives and reaches its database, and nothing else."""
+        await self.runtime.work(_reach_database)
+        return JSONResponse({"status": "ok"})
+
+
+def _order_page(
+    shop: Shop, order_id: str, *, back_from_payment: bool, asset_version: str
+) -> Response:
+    order = find_order(shop, order_id)
+    if back_from_payment and order.status == OrderStatus.AWAITING_PAYMENT:
+        # The customer says that he has paid; the webhook may be late or lost.
+        ask_to_settle(shop, order)
+    return page(shop, "order", order_page_values(shop, order), asset_version=asset_version)
+
+
+def _picture(shop: Shop, order_id: str) -> bytes:
+    order = find_order(shop, order_id)
+    return shop.files.path(preview_key(order.source_sha256)).read_bytes()
+
+
+def _find_asset(name: str) -> Path:
+    for folder in _ASSET_FOLDERS:
+        root = resource_path(folder)
+        path = (root / name).resolve()
+        if path.is_relative_to(root.resolve()) and path.is_file():
+            return path
+    raise NotFoundError("There is no such file.")
+
+
+def _reach_database(shop: Shop) -> None:
+    with shop.database.read() as session:
+        tasks.is_due(session, ("",), shop.now())

@@ -1,0 +1,71 @@
+"""Running use cases, which block, from handlers, which must not.
+
+Two pools: one for the database, one for the few calls that wait for others (a checkout asks Stripe), so that
+webhooks and downloads never stand behind them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from smi_desktop.config import ShopSettings
+from smi_desktop.resources import resource_path
+from smi_desktop.services.shop import Shop
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_QUICK_THREADS: Final = 16
+_SLOW_THREADS: Final = 8
+
+
+class Runtime:
+    """The open shop and the threads to use it from."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+
+    async def work(
+        self, use_case: Callable[Concatenate[Shop, _P], _R], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Run a use case that needs the database alone."""
+        call = partial(use_case, self.shop, *args, **kwargs)
+        return await to_thread.run_sync(call, limiter=self._quick)
+
+    async def slow_work(
+        self, use_case: Callable[Concatenate[Shop, _P], _R], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Run a use case that waits for the outside world."""
+        call = partial(use_case, self.shop, *args, **kwargs)
+        return await to_thread.run_sync(call, limiter=self._slow)
+
+    async def work_plain(self, call: Callable[[], _R]) -> _R:
+        """Run something that blocks and needs no shop."""
+        return await to_thread.run_sync(call, limiter=self._quick)
+
+    async def settings(self) -> ShopSettings:
+        """Return the settings of this moment."""
+        return await self.work_plain(self.shop.settings)
+
+    @cached_property
+    def asset_version(self) -> str:
+        """A short hash of the pages' assets: a new version gets a new address."""
+        digest = hashlib.sha256()
+        for path in sorted(resource_path("assets").rglob("*")):
+            if path.is_file():
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:10]
+
+    # Made late: a limiter belongs to the event loop that it is made in.
+    @cached_property
+    def _quick(self) -> CapacityLimiter:
+        return CapacityLimiter(_QUICK_THREADS)
+
+    @cached_property
+    def _slow(self) -> CapacityLimiter:
+        return CapacityLimiter(_SLOW_THREADS)
