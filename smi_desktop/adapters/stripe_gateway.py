@@ -1,0 +1,348 @@
+"""Stripe, through its own SDK. Sole owner of what we ask of Stripe and of how its errors are read.
+
+Which errors mean "again later", "our account" or "no for good" is decided in `_translated` alone,
+from https://docs.stripe.com/error-handling and the SDK's error classes. It is closed by default:
+what it does not know leaves as it came and counts as a bug of ours, never as success. An answer
+that is not what Stripe documents (a captive portal's page, a proxy's 404) is none: ask again.
+
+Importing this module imports the SDK (some tenths of a second), so import it when it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+import requests
+import stripe
+from stripe.params import PaymentIntentRetrieveParams, RefundCreateParams, RefundListParams
+from stripe.params.checkout import (
+    SessionCreateParams,
+    SessionCreateParamsLineItemPriceDataProductData,
+    SessionExpireParams,
+    SessionRetrieveParams,
+)
+
+from smi_desktop.adapters._addresses import is_loopback_url
+from smi_desktop.adapters._http_answers import retry_after_seconds
+from smi_desktop.domain.errors import (
+    InvalidInputError,
+    NotFoundError,
+    ProviderAccountError,
+    RejectedError,
+    TransientError,
+)
+from smi_desktop.domain.money import Money
+from smi_desktop.services.ports import (
+    CheckoutRequest,
+    CheckoutSession,
+    Payment,
+    PaymentRefund,
+)
+
+_log = logging.getLogger(__name__)
+
+_MAX_NETWORK_RETRIES: Final = 2
+# A payment has a handful of refunds; the bound is for an answer that says "more" for ever.
+_MOST_REFUNDS: Final = 1000
+_LONGEST_QUOTE: Final = 300
+_SERVER_ERROR: Final = 500
+
+
+class StripeGateway:
+    """Implements PaymentGateway. Safe from several threads.
+
+    Args:
+        secret_key: A secret or, better, restricted key. Never logged.
+        api_base: Stripe's address on loopback for the rehearsal shop; empty for the real one.
+        timeout: Seconds to connect and to wait for an answer, for each of at most three tries.
+    """
+
+    def __init__(
+        self, secret_key: str, *, api_base: str = "", timeout: tuple[float, float] = (5.0, 30.0)
+    ) -> None:
+        if not secret_key.strip():
+            raise ProviderAccountError("There is no Stripe key.")
+        session = None
+        if is_loopback_url(api_base):
+            # A proxy of the environment cannot reach this machine's loopback.
+            session = requests.Session()
+            session.trust_env = False
+        self._client = stripe.StripeClient(
+            secret_key,
+            base_addresses={"api": api_base} if api_base else None,
+            max_network_retries=_MAX_NETWORK_RETRIES,
+            http_client=stripe.RequestsClient(timeout=timeout, session=session),
+        )
+
+    def create_session(self, request: CheckoutRequest, *, idempotency_key: str) -> CheckoutSession:
+        """Make a checkout page. The same key returns the same session (kept 24 hours by Stripe).
+
+        Raises:
+            TransientError, ProviderAccountError, RejectedError: See the port.
+        """
+        with _translated():
+            made = self._client.v1.checkout.sessions.create(
+                session_params(request), {"idempotency_key": idempotency_key}
+            )
+            return _session(made.to_dict())
+
+    def retrieve_session(self, session_id: str) -> CheckoutSession:
+        """Read a session.
+
+        Raises:
+            NotFoundError, TransientError, ProviderAccountError, RejectedError: See the port.
+        """
+        params: SessionRetrieveParams = {}
+        with _translated():
+            found = self._client.v1.checkout.sessions.retrieve(session_id, params)
+            return _session(found.to_dict())
+
+    def expire_session(self, session_id: str) -> CheckoutSession:
+        """Close an open session.
+
+        Raises:
+            RejectedError: It is not open any more.
+            NotFoundError, TransientError, ProviderAccountError: See the port.
+        """
+        params: SessionExpireParams = {}
+        with _translated():
+            closed = self._client.v1.checkout.sessions.expire(session_id, params)
+            return _session(closed.to_dict())
+
+    def retrieve_payment(self, payment_intent_id: str) -> Payment:
+        """Read a payment intent.
+
+        Raises:
+            NotFoundError, TransientError, ProviderAccountError, RejectedError: See the port.
+        """
+        params: PaymentIntentRetrieveParams = {}
+        with _translated():
+            found = self._client.v1.payment_intents.retrieve(payment_intent_id, params)
+            return _payment(found.to_dict())
+
+    def create_refund(
+        self,
+        payment_intent_id: str,
+        amount: Money,
+        *,
+        metadata: Mapping[str, str],
+        idempotency_key: str,
+    ) -> PaymentRefund:
+        """Send money back. The same key returns the same refund (kept 24 hours by Stripe).
+
+        Raises:
+            RejectedError: Already refunded, disputed, or more than was paid.
+            NotFoundError, TransientError, ProviderAccountError: See the port.
+        """
+        with _translated():
+            made = self._client.v1.refunds.create(
+                refund_params(payment_intent_id, amount, metadata),
+                {"idempotency_key": idempotency_key},
+            )
+            return _refund(made.to_dict())
+
+    def list_refunds(self, payment_intent_id: str) -> Sequence[PaymentRefund]:
+        """Return every refund of a payment, newest first.
+
+        Raises:
+            NotFoundError, TransientError, ProviderAccountError, RejectedError: See the port.
+        """
+        with _translated():
+            pages = self._client.v1.refunds.list(refund_list_params(payment_intent_id))
+            found = islice(pages.auto_paging_iter(), _MOST_REFUNDS)
+            return [_refund(each.to_dict()) for each in found]
+
+
+def session_params(request: CheckoutRequest) -> SessionCreateParams:
+    """Return what is sent to make a session.
+
+    No `payment_method_types`: Stripe removed it on 2026-09-30 and picks the methods itself.
+    Metadata goes on the payment intent as well, because Stripe does not copy it there.
+    """
+    metadata = dict(request.metadata)
+    product: SessionCreateParamsLineItemPriceDataProductData = {"name": request.title}
+    if request.description:  # Stripe refuses an empty text
+        product["description"] = request.description
+    if request.image_url:
+        product["images"] = [request.image_url]
+    params: SessionCreateParams = {
+        "mode": "payment",
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": request.amount.currency,
+                    "unit_amount": request.amount.amount_minor,
+                    "product_data": product,
+                },
+            }
+        ],
+        "client_reference_id": request.order_id,
+        "metadata": metadata,
+        "payment_intent_data": {"metadata": metadata},
+        "customer_creation": "if_required",
+        "success_url": request.success_url,
+        "cancel_url": request.cancel_url,
+        "expires_at": int(request.expires_at.timestamp()),
+    }
+    if request.customer_email:
+        params["customer_email"] = request.customer_email
+    return params
+
+
+def refund_params(
+    payment_intent_id: str, amount: Money, metadata: Mapping[str, str]
+) -> RefundCreateParams:
+    """Return what is sent to make a refund; its currency is always the payment's."""
+    return {
+        "payment_intent": payment_intent_id,
+        "amount": amount.amount_minor,
+        "metadata": dict(metadata),
+    }
+
+
+def refund_list_params(payment_intent_id: str) -> RefundListParams:
+    """Return what is sent to list refunds: pages of Stripe's largest size."""
+    return {"payment_intent": payment_intent_id, "limit": 100}
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except stripe.APIConnectionError as error:
+        _log.info("Stripe cannot be reached: %s", type(error).__name__)
+        raise TransientError("Stripe cannot be reached.") from error
+    except (stripe.AuthenticationError, stripe.PermissionError) as error:
+        raise ProviderAccountError(
+            f"Stripe refuses this shop's key (HTTP {error.http_status}). Check that it is the "
+            "right one, not revoked, and may write checkout sessions and refunds."
+        ) from error
+    except stripe.StripeError as error:
+        raise _from_status(error) from error
+    except _UnusableAnswerError as error:
+        raise TransientError("Stripe's answer cannot be used.") from error
+
+
+def _from_status(error: stripe.StripeError) -> Exception:
+    """Return the domain's error for an answer that names its status; anything else as it is."""
+    status = error.http_status
+    if status is None:
+        return error
+    if isinstance(error, stripe.RateLimitError) or status in {408, 409, 429}:
+        wait = retry_after_seconds(error.headers)
+        return TransientError("Stripe asks us to slow down.", retry_after=wait)
+    if status >= _SERVER_ERROR or error.error is None:
+        # Without Stripe's error object it was not Stripe that answered, or not in full.
+        wait = retry_after_seconds(error.headers)
+        return TransientError(f"Stripe gave no usable answer (HTTP {status}).", retry_after=wait)
+    words = (error.user_message or error.code or "no reason given")[:_LONGEST_QUOTE]
+    if status == 404 or error.code == "resource_missing":
+        return NotFoundError(f"Stripe does not know this: {words}")
+    if 400 <= status < _SERVER_ERROR:
+        return RejectedError(f"Stripe refuses this request: {words}")
+    return error
+
+
+class _UnusableAnswerError(Exception):
+    """A 2xx answer that is not the object asked for."""
+
+
+def _session(found: Mapping[str, Any]) -> CheckoutSession:
+    details = found.get("customer_details") or {}
+    expires_at = found.get("expires_at")
+    return CheckoutSession(
+        id=_text(found, "id"),
+        url=_optional_text(found, "url"),
+        status=_text(found, "status"),
+        payment_status=_text(found, "payment_status"),
+        amount_total=None if found.get("amount_total") is None else _money(found, "amount_total"),
+        client_reference_id=_optional_text(found, "client_reference_id"),
+        metadata=_metadata(found),
+        payment_intent_id=_reference(found, "payment_intent"),
+        customer_email=_optional_text(details, "email") or _optional_text(found, "customer_email"),
+        customer_name=_optional_text(details, "name"),
+        livemode=_livemode(found),
+        expires_at=None if expires_at is None else _moment(found, "expires_at"),
+    )
+
+
+def _payment(found: Mapping[str, Any]) -> Payment:
+    return Payment(
+        id=_text(found, "id"),
+        status=_text(found, "status"),
+        amount=_money(found, "amount"),
+        amount_received=_money(found, "amount_received"),
+        metadata=_metadata(found),
+        livemode=_livemode(found),
+        charge_id=_reference(found, "latest_charge"),
+    )
+
+
+def _refund(found: Mapping[str, Any]) -> PaymentRefund:
+    intent = _reference(found, "payment_intent")
+    if intent is None:
+        raise _UnusableAnswerError("payment_intent")
+    return PaymentRefund(
+        id=_text(found, "id"),
+        payment_intent_id=intent,
+        amount=_money(found, "amount"),
+        # The SDK allows none; one that has not succeeded by name is still to be watched.
+        status=_optional_text(found, "status") or "pending",
+        failure_reason=_optional_text(found, "failure_reason"),
+        metadata=_metadata(found),
+        created_at=_moment(found, "created"),
+    )
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    if not isinstance(value, str) or not value:
+        raise _UnusableAnswerError(name)
+    return value
+
+
+def _optional_text(found: Mapping[str, Any], name: str) -> str | None:
+    value = found.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _reference(found: Mapping[str, Any], name: str) -> str | None:
+    """Return the id of an object that may come as its id or expanded."""
+    value = found.get(name)
+    return _optional_text(value if isinstance(value, Mapping) else {"id": value}, "id")
+
+
+def _money(found: Mapping[str, Any], name: str) -> Money:
+    amount = found.get(name)
+    if type(amount) is not int:
+        raise _UnusableAnswerError(name)
+    try:
+        return Money(amount, _text(found, "currency").lower())
+    except InvalidInputError as error:
+        raise _UnusableAnswerError("currency") from error
+
+
+def _moment(found: Mapping[str, Any], name: str) -> datetime:
+    seconds = found.get(name)
+    if type(seconds) is not int:
+        raise _UnusableAnswerError(name)
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise _UnusableAnswerError(name) from error
+
+
+def _metadata(found: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (found.get("metadata") or {}).items()}
+
+
+def _livemode(found: Mapping[str, Any]) -> bool:
+    if type(found.get("livemode")) is not bool:
+        raise _UnusableAnswerError("livemode")
+    return found["livemode"] is True
