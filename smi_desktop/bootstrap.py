@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from smi_desktop.adapters.clock import OffsetClock, SystemClock
@@ -181,14 +181,16 @@ class _Doors:
         if self._mode is Mode.REHEARSAL and not loopback:
             raise ConfigurationError(f"A rehearsal shop's {name} must be on this machine.")
         if self._mode is not Mode.REHEARSAL and loopback:
-            raise ConfigurationError(f"{name}'s address is on this machine; only a rehearsal's may be.")
+            raise ConfigurationError(
+                f"{name}'s address is on this machine; only a rehearsal's may be."
+            )
         return base
 
     def _keep(self, name: str, made_of: Hashable, make: Callable[[], _T]) -> _T:
         with self._lock:
             known = self._made.get(name)
             if known is not None and known[0] == made_of:
-                return known[1]  # type: ignore[return-value] - the name decides the type
+                return cast("_T", known[1])
             fresh = make()
             self._made[name] = (made_of, fresh)
             return fresh

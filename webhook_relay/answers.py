@@ -66,11 +66,8 @@ def json_error(
 
 def answer_error(error: SmiError, *, not_found_code: str = "not_found") -> JSONResponse:
     """Answer an error of ours: in its own words where a customer may read them."""
-    for kind, status, code in _ERRORS:
-        if isinstance(error, kind):
-            break
-    else:
-        status, code = HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error"
+    bug = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error")
+    status, code = next((row[1:] for row in _ERRORS if isinstance(error, row[0])), bug)
     message = error.message
     if not isinstance(error, _TELLABLE):
         _log.warning("%s: %s", type(error).__name__, error.message)

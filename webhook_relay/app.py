@@ -56,6 +56,8 @@ def create_app(shop: Shop) -> Starlette:
         Route("/smi/v1/source/{token}/{number}", shopfront.source, methods=["GET"]),
         Route("/smi-webhook/stripe/", hooks.stripe, methods=["POST"]),
         Route("/smi-webhook/upsampler/{secret}", hooks.upsampler, methods=["POST"]),
+        # The order page hides its id from the address bar; a reload is led back by a script.
+        Route("/order", pages.hidden_order, methods=["GET"]),
         Route("/order/{job_id}", limited(pages.order), methods=["GET"]),
         Route("/order/{job_id}/picture.jpg", limited(pages.picture), methods=["GET"]),
         Route("/assets/{name:path}", pages.asset, methods=["GET"]),
@@ -77,18 +79,18 @@ def create_app(shop: Shop) -> Starlette:
 
 
 async def _on_own_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SmiError)  # noqa: S101 - the mapping above says so
+    assert isinstance(error, SmiError)
     code = "job_not_found" if "/job-status/" in request.url.path else "not_found"
     return answer_error(error, not_found_code=code)
 
 
 async def _on_too_many(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, TooManyRequestsError)  # noqa: S101
+    assert isinstance(error, TooManyRequestsError)
     return error.answer()
 
 
 async def _on_http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "http_error")
     headers = dict(error.headers) if error.headers else None
     return json_error(error.status_code, code, error.detail, headers)

@@ -44,11 +44,15 @@ class Pages:
                 asset_version=self.runtime.asset_version,
             )
         except NotFoundError:
-            render = partial(
-                problem_page, asset_version=self.runtime.asset_version, status=HTTPStatus.NOT_FOUND
-            )
-            message = "There is no order at this address. Please use the link in your mail."
-            return await self.runtime.work(render, "This order is not known", message)
+            return await self.hidden_order(request)
+
+    async def hidden_order(self, _request: Request) -> Response:
+        """Say that an address names no order."""
+        render = partial(
+            problem_page, asset_version=self.runtime.asset_version, status=HTTPStatus.NOT_FOUND
+        )
+        message = "There is no order at this address. Please use the link in your mail."
+        return await self.runtime.work(render, "This order is not known", message)
 
     async def picture(self, request: Request) -> Response:
         """Show the picture that was bought, small and as it was."""

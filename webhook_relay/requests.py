@@ -87,7 +87,9 @@ def optional_text(fields: dict[str, Any], name: str, longest: int) -> str | None
 def truth(fields: dict[str, Any], name: str) -> bool:
     """Tell whether a tick box was ticked."""
     value = fields.get(name)
-    return value is True or (isinstance(value, str) and value.strip().lower() in _TRUE) or value == 1
+    return (
+        value is True or (isinstance(value, str) and value.strip().lower() in _TRUE) or value == 1
+    )
 
 
 def number_list(fields: dict[str, Any], name: str, most: int) -> list[int]:

@@ -36,12 +36,14 @@ class RelayServer(Server):
     """Granian's embedded server with a small send buffer on the listening socket, which connections inherit."""
 
     def _init_shared_socket(self) -> None:
-        super()._init_shared_socket()
-        if self._shd is None:
-            self._shd = self._ssp.build()
-            self._sfd = self._shd.get_fd()
-            self._ssp = None
-        with socket.socket(fileno=os.dup(self._sfd)) as listening:
+        super()._init_shared_socket()  # type: ignore[no-untyped-call]
+        server: Any = self
+        if server._shd is None:
+            # On Linux the worker would open the socket itself, out of our reach.
+            server._shd = server._ssp.build()
+            server._sfd = server._shd.get_fd()
+            server._ssp = None
+        with socket.socket(fileno=os.dup(server._sfd)) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
@@ -66,7 +68,8 @@ def check_port(host: str, port: int) -> int:
                     title="The port is busy",
                 ) from error
             raise ConfigurationError(
-                f"{host}:{port} cannot be opened: {error.strerror}.", title="The port cannot be used"
+                f"{host}:{port} cannot be opened: {error.strerror}.",
+                title="The port cannot be used",
             ) from error
         return int(probe.getsockname()[1])
 
@@ -104,7 +107,7 @@ async def _serve(shop: Shop, host: str, port: int, on_ready: Callable[[], None])
     if serving in done:
         await serving
         raise ConfigurationError("The relay's server has ended by itself.")
-    server.stop()
+    server.stop()  # type: ignore[no-untyped-call]
     await asyncio.wait({serving}, timeout=5)
 
 

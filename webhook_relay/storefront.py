@@ -211,4 +211,3 @@ class Storefront:
 
 async def _keep_no_record(_first: int, _sent: int, _finished: bool) -> None:
     """A HEAD sends no bytes, so there is nothing to write down."""
-

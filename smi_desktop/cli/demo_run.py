@@ -6,7 +6,6 @@ should ends the demo with what was expected, what came, and the end of the logs.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -173,8 +172,14 @@ def _check_out(
 
 def _watch(report: Report, customer: Customer, purchase: Purchase) -> dict[str, Any]:
     """Wait for the picture behind a progress bar; where nobody tells the share, the bar says so."""
-    columns = (TextColumn("     {task.description:<18}"), BarColumn(40), TextColumn("{task.fields[share]}"))
-    with Progress(*columns, console=report.console, transient=not sys.stdout.isatty()) as bar:
+    if not report.console.is_terminal:
+        return _watch_in_lines(report, customer, purchase)
+    columns = (
+        TextColumn("     {task.description:<18}"),
+        BarColumn(40),
+        TextColumn("{task.fields[share]}"),
+    )
+    with Progress(*columns, console=report.console) as bar:
         task = bar.add_task("waiting", total=None, share="")
 
         def show(data: dict[str, Any]) -> None:
@@ -188,6 +193,22 @@ def _watch(report: Report, customer: Customer, purchase: Purchase) -> dict[str, 
             )
 
         return customer.wait_for_status(purchase.job_id, "completed", _WORK_SECONDS, show)
+
+
+def _watch_in_lines(report: Report, customer: Customer, purchase: Purchase) -> dict[str, Any]:
+    """The same for a log file: a line whenever the bar has grown by a fifth."""
+    shown: list[str] = []
+
+    def show(data: dict[str, Any]) -> None:
+        share = data["progress"]
+        tenths = None if share is None else int(share * 5) * 2
+        bar = "" if tenths is None else f"[{'#' * tenths:<10}] {tenths * 10:>3} %"
+        line = f"              … {data['status']:<18}{bar}"
+        if line not in shown:
+            shown.append(line)
+            report.console.print(line, markup=False)
+
+    return customer.wait_for_status(purchase.job_id, "completed", _WORK_SECONDS, show)
 
 
 def _give_up(shop: Rehearsal, report: Report, customer: Customer, image: SampleImage) -> None:
@@ -284,7 +305,9 @@ def _line(row: Order) -> str:
 
 def _print_logs(shop: Rehearsal) -> None:
     for log in sorted(shop.log_dir.glob("*.log")):
-        lines = [line for line in log.read_text().splitlines() if "webhook_relay.access" not in line]
+        lines = [
+            line for line in log.read_text().splitlines() if "webhook_relay.access" not in line
+        ]
         if lines:
             click.echo(f"\n{log.name} ends with:", err=True)
             click.echo("\n".join(lines[-15:]), err=True)

@@ -141,9 +141,8 @@ class Rehearsal:
 
     def start_process(self, name: str) -> None:
         """Start `relay` or `engine` (again) and wait until it is ready."""
-        extra = ["--port", str(self._port)] if name == "relay" else []
-        command = [sys.executable, "-m", "smi_desktop", "--data", str(self.data_dir), name]
-        self._launch(name, [*command, *extra, "--json", "--exit-with-parent"])
+        self._begin(name, self._command(name))
+        self._wait_until_ready(name)
 
     def kill(self, name: str) -> None:
         """End a process as a power cut would."""
@@ -196,7 +195,8 @@ class Rehearsal:
         _write_config(self.data_dir, self._database_url)
         self.log_dir.mkdir(exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "smi_desktop.sandbox", "--data", str(self.data_dir)]
-        ready = self._launch("sandbox", [*command, "--seed", str(self._seed), "--exit-with-parent"])
+        self._begin("sandbox", [*command, "--seed", str(self._seed), "--exit-with-parent"])
+        ready = self._wait_until_ready("sandbox")
         self.stripe_url = ready["stripe_url"]
         self.upsampler_url = ready["upsampler_url"]
         with open_shop(self.config()) as shop:
@@ -204,8 +204,10 @@ class Rehearsal:
             self.images = _add_samples(shop)
         endpoint = {"url": f"{self.relay_url}/smi-webhook/stripe/", "secret": self.webhook_secret}
         self.post_to_sandbox("endpoints", endpoint)
-        self.start_process("relay")
-        self.start_process("engine")
+        for name in ("relay", "engine"):
+            self._begin(name, self._command(name))
+        for name in ("relay", "engine"):
+            self._wait_until_ready(name)
 
     def _set_up(self, shop: Shop, smtp_port: int) -> None:
         known = shop.secrets.get(STRIPE_WEBHOOK_SECRET)
@@ -233,15 +235,14 @@ class Rehearsal:
         with shop.database.write() as session:
             settings_rows.save(session, wanted, now=shop.now())
 
-    def _launch(self, name: str, command: list[str]) -> dict[str, Any]:
-        """Start a process and return the line of JSON that it prints when it is ready.
+    def _command(self, name: str) -> list[str]:
+        extra = ["--port", str(self._port)] if name == "relay" else []
+        command = [sys.executable, "-m", "smi_desktop", "--data", str(self.data_dir), name]
+        return [*command, *extra, "--json", "--exit-with-parent"]
 
-        Raises:
-            ConfigurationError: It ended instead; the message carries the end of its log.
-        """
-        log = self.log_dir / f"{name}.log"
-        with log.open("a") as errors:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+    def _begin(self, name: str, command: list[str]) -> None:
+        with (self.log_dir / f"{name}.log").open("a") as errors:
+            self._processes[name] = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -250,11 +251,19 @@ class Rehearsal:
                 cwd=self.data_dir,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        self._processes[name] = process
+
+    def _wait_until_ready(self, name: str) -> dict[str, Any]:
+        """Return the line of JSON that a process prints when it is ready.
+
+        Raises:
+            ConfigurationError: It ended instead; the message carries the end of its log.
+        """
+        process = self._processes[name]
         line = process.stdout.readline() if process.stdout else ""
         if not line.strip():
             process.wait(_STOP_SECONDS)
-            tail = "\n".join(log.read_text().splitlines()[-5:])
+            log = (self.log_dir / f"{name}.log").read_text()
+            tail = "\n".join(log.splitlines()[-5:])
             raise ConfigurationError(f"The {name} did not start. Its log ends with:\n{tail}")
         ready: dict[str, Any] = json.loads(line)
         return ready

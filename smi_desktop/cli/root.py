@@ -57,6 +57,7 @@ def read_config(data: Path | None) -> ProcessConfig:
     )
     # Each tick of a loop is not news.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     return config
 
 

@@ -100,4 +100,4 @@ def set_secret(data: Path | None, name: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "stored": True, "where": where})
     else:
-        click.echo(f"Stored {name} in: {where}.")
+        click.echo(f"Stored {name} {where}.")

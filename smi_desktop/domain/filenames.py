@@ -13,7 +13,9 @@ _DIRECTION: Final = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 _LONGEST_TITLE: Final = 80
 
 
-def download_name(title: str, resolution: str, width: int, height: int, number: str, ext: str) -> str:
+def download_name(
+    title: str, *, resolution: str, width: int, height: int, number: str, ext: str
+) -> str:
     """Return `{title}_{8x}_{WxH}_{order}.{ext}`, safe on every common file system."""
     plain = _DIRECTION.sub("", unicodedata.normalize("NFC", title))
     plain = _UNSAFE.sub(" ", plain)
@@ -25,6 +27,6 @@ def content_disposition(name: str) -> str:
     """Return an `attachment` header with an ASCII name and the true one (RFC 6266, RFC 8187)."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     ascii_name = re.sub(r"[^A-Za-z0-9._-]", "_", ascii_name)
-    if ascii_name.startswith("_4x_") or ascii_name.startswith("_8x_"):
+    if ascii_name.startswith(("_4x_", "_8x_")):
         ascii_name = f"picture{ascii_name}"
     return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -16,10 +16,10 @@ _CODE: Final = re.compile(r"[a-z]{3}")
 
 # https://docs.stripe.com/currencies#zero-decimal
 ZERO_DECIMAL: Final = frozenset(
-    "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()
-)
+    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
+)  # fmt: skip
 # https://docs.stripe.com/currencies#three-decimal: the last digit must be 0 when charged.
-THREE_DECIMAL: Final = frozenset("bhd jod kwd omr tnd".split())
+THREE_DECIMAL: Final = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 # https://docs.stripe.com/currencies#special-cases: two decimals in the API, of which 00 alone is allowed
 # (ISK and UGX became zero-decimal but kept their two-decimal form).
 WHOLE_UNITS_ONLY: Final = frozenset({"isk", "ugx"})

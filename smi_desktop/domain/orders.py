@@ -84,9 +84,7 @@ PAYMENT_TRANSITIONS: Final[dict[PaymentStatus, frozenset[PaymentStatus]]] = {
 RETRYABLE_PAYMENTS: Final = frozenset({PaymentStatus.PAID, PaymentStatus.AUTHORIZED})
 
 
-def check_order_transition(
-    before: OrderStatus, after: OrderStatus, payment: PaymentStatus
-) -> None:
+def check_order_transition(before: OrderStatus, after: OrderStatus, payment: PaymentStatus) -> None:
     """Refuse a change of an order's state that the table does not allow.
 
     Raises:

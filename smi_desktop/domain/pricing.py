@@ -51,7 +51,9 @@ class Resolution(StrEnum):
     @property
     def description(self) -> str:
         """What the size is good for."""
-        return "Web and print ready" if self is Resolution.STANDARD else "Professional print quality"
+        return (
+            "Web and print ready" if self is Resolution.STANDARD else "Professional print quality"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def _floor_minor(rule: PriceRule) -> int:
 
 
 def _round_price(major: Decimal, rule: PriceRule) -> int:
-    scale = 10 ** minor_digits(rule.currency)
+    scale: int = 10 ** minor_digits(rule.currency)
     minor = major * scale
     match rule.rounding:
         case Rounding.NEAREST:

@@ -6,7 +6,12 @@ from datetime import timedelta
 
 
 def backoff(
-    attempt: int, *, first: float = 2.0, cap: float = 900.0, jitter: float, asked: float | None = None
+    attempt: int,
+    *,
+    first: float = 2.0,
+    cap: float = 900.0,
+    jitter: float,
+    asked: float | None = None,
 ) -> timedelta:
     """Return the wait after the `attempt`-th failed try.
 

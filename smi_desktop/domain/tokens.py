@@ -66,7 +66,9 @@ def read_signed_text(key: str, purpose: str, signed: str) -> str | None:
     """Return the text that `sign_text` signed for this purpose, or None for anything else."""
     body, _, signature = signed.partition(".")
     try:
-        text = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True).decode()
+        text = base64.b64decode(
+            body + "=" * (-len(body) % 4), altchars=b"-_", validate=True
+        ).decode()
     except ValueError:
         return None
     good = hmac.compare_digest(

@@ -66,7 +66,9 @@ def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
     """
     settings = shop.settings()
     if form.email is not None and not is_email_address(form.email):
-        raise InvalidInputError("This is not one e-mail address. Please check it, or leave it empty.")
+        raise InvalidInputError(
+            "This is not one e-mail address. Please check it, or leave it empty."
+        )
     if settings.terms_required and not form.terms_accepted:
         raise TermsRequiredError("Please accept the terms of sale to go on.")
     image = find_image(shop, form.attachment_id)
@@ -204,7 +206,9 @@ def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
     # Stripe fills the placeholder in only if its braces are left as they are.
     session = "&session_id={CHECKOUT_SESSION_ID}" if outcome == "success" else ""
     own = urlencode(query) + session
-    return urlunsplit(parts._replace(query=f"{parts.query}&{own}" if parts.query else own, fragment=""))
+    return urlunsplit(
+        parts._replace(query=f"{parts.query}&{own}" if parts.query else own, fragment="")
+    )
 
 
 def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:
@@ -227,11 +231,12 @@ def is_own_origin(settings: ShopSettings, origin: str) -> bool:
         return False
     try:
         parts = urlsplit(origin)
-        return (
-            parts.scheme in {"http", "https"}
-            and parts.hostname in _LOOPBACK_HOSTS
-            and parts.username is None
-            and parts.path == ""
-        )
+        host = parts.hostname
     except ValueError:
         return False
+    return (
+        parts.scheme in {"http", "https"}
+        and host in _LOOPBACK_HOSTS
+        and parts.username is None
+        and not parts.path
+    )

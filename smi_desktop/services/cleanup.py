@@ -143,4 +143,3 @@ def _remove_unused(shop: Shop, keep: timedelta) -> int:
                 shop.files.delete(file.key)
                 removed += 1
     return removed
-

@@ -97,12 +97,12 @@ def collect_result(shop: Shop, task: Claim) -> Outcome:
     result = folder / "result"
     if not result.exists():
         try:
-            shop.fetcher(settings).fetch(
-                job.image_url, result, max_bytes=settings.result_max_bytes
-            )
+            shop.fetcher(settings).fetch(job.image_url, result, max_bytes=settings.result_max_bytes)
         except LinkExpiredError as error:
             if task.failures < 3:
-                raise TransientError("The result's address has ended; asking for a new one.") from error
+                raise TransientError(
+                    "The result's address has ended; asking for a new one."
+                ) from error
             return _failed(shop, upscale.id, "The upscaler no longer has the result.")
         except RejectedError as error:
             return _failed(shop, upscale.id, error.message)
@@ -248,11 +248,11 @@ def _ticket(shop: Shop, order: Order) -> Ticket:
         path=path,
         name=download_name(
             order.title,
-            order.resolution,
-            order.output_width,
-            order.output_height,
-            order.number,
-            EXTENSIONS[form],
+            resolution=order.resolution,
+            width=order.output_width,
+            height=order.output_height,
+            number=order.number,
+            ext=EXTENSIONS[form],
         ),
         media_type=MEDIA_TYPES[form],
         bytes=size,

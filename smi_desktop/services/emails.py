@@ -180,7 +180,10 @@ def _begin(shop: Shop, settings: ShopSettings, mail_id: int) -> OutboxMail | Non
             return None
         order = orders.get_locked(session, mail.order_id or "")
         if order is None or (mail.kind == "ready" and not _is_current(order, mail)):
-            mail.state, mail.response = "failed", "The link in this mail is no longer the present one."
+            mail.state, mail.response = (
+                "failed",
+                "The link in this mail is no longer the present one.",
+            )
             return None
         if mail.state == "queued":
             values = _values(session, settings, order, mail, now)
@@ -248,9 +251,7 @@ def _note_sent(session: Session, *, mail_id: int, response: str, now: datetime) 
     )
 
 
-def _note_undeliverable(
-    session: Session, *, mail_id: int, error: SmiError, now: datetime
-) -> None:
+def _note_undeliverable(session: Session, *, mail_id: int, error: SmiError, now: datetime) -> None:
     mail = session.get_one(OutboxMail, mail_id)
     mail.state, mail.response = "failed", error.message
     order = lock_order(session, mail.order_id or "")

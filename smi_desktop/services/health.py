@@ -67,7 +67,7 @@ def _mode(shop: Shop, _settings: ShopSettings) -> str:
 
 def _secrets(shop: Shop, _settings: ShopSettings) -> str:
     shop.secrets.get(STRIPE_WEBHOOK_SECRET)
-    return f"Kept in: {shop.secrets.describe()}."
+    return f"Kept {shop.secrets.describe()}."
 
 
 def _can(door: Callable[[ShopSettings], object], settings: ShopSettings, text: str) -> str:
@@ -89,7 +89,7 @@ def _upscaler(shop: Shop, settings: ShopSettings) -> str:
     return f"Set to: {settings.upscaler}."
 
 
-def _prices(shop: Shop, settings: ShopSettings) -> str:
+def _prices(_shop: Shop, settings: ShopSettings) -> str:
     try:
         price = price_upscale(
             1000, 1000, Resolution.STANDARD, settings.price_rule, settings.exchange_rate

@@ -94,6 +94,7 @@ def fulfil(
     """Bring an order to what its checkout session says. Safe many times and at once.
 
     Args:
+        shop: The open shop.
         session: A writing transaction; the order is locked in it.
         checkout: The session as the provider tells it now.
         failed: The event said that a delayed payment failed; a session that is paid wins over it.
@@ -195,4 +196,3 @@ def _note_once(session: Session, order: Order, kind: str, text: str, now: dateti
 
 def _mark_ignored(session: Session, *, inbox_id: int, at: datetime) -> None:
     inbox.mark(session, inbox_id, "ignored", at=at, note="Nothing follows from this kind of event.")
-

@@ -273,6 +273,9 @@ class LocalUpscaler(Protocol):
         """Write the enlarged picture to `destination` as a lossless file, or as JPEG by its suffix.
 
         Args:
+            source: The picture to enlarge.
+            destination: Where the result goes; `.jpg` makes it a JPEG.
+            factor: 4 or 8.
             on_progress: Told the share that is done, 0..1, a few times a second at most.
             cancelled: Asked a few times a second; True ends the work.
             seconds: The longest that it may take.

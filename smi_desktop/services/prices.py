@@ -141,9 +141,7 @@ def describe_images(shop: Shop, attachment_ids: list[int]) -> dict[str, dict[str
     return described
 
 
-def make_offer(
-    shop: Shop, settings: ShopSettings, image: Image, resolution: Resolution
-) -> Offer:
+def make_offer(shop: Shop, settings: ShopSettings, image: Image, resolution: Resolution) -> Offer:
     """Price one size, if it can be made.
 
     Raises:

@@ -37,6 +37,23 @@ SMTP_PASSWORD: Final = "smtp_password"  # noqa: S105
 TOKEN_KEY: Final = "token_key"  # noqa: S105
 
 
+class _SettingsCache:
+    """Keeps settings for a moment: a busy relay reads them for every request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._settings: ShopSettings | None = None
+        self._read_at = 0.0
+
+    def get(self, database: Database, seconds: float) -> ShopSettings:
+        with self._lock:
+            if self._settings is None or time.monotonic() - self._read_at >= seconds:
+                with database.read() as session:
+                    self._settings = settings_rows.load(session)
+                self._read_at = time.monotonic()
+            return self._settings
+
+
 @dataclass(frozen=True)
 class Shop:
     """An open shop.
@@ -64,7 +81,7 @@ class Shop:
     work_dir: Path
     mode: Mode
     settings_seconds: float = 0.0
-    _cache: _SettingsCache = field(default_factory=lambda: _SettingsCache(), repr=False)
+    _cache: _SettingsCache = field(default_factory=_SettingsCache, repr=False)
 
     def now(self) -> datetime:
         """Return the present moment, aware UTC."""
@@ -88,30 +105,13 @@ class Shop:
         value = self.secrets.get(name)
         if not value or not value.strip():
             raise ConfigurationError(
-                f"The secret '{name}' is not set. It belongs into: {self.secrets.describe()}."
+                f"The secret '{name}' is not set; secrets are kept {self.secrets.describe()}."
             )
         return value
 
     def token(self, purpose: str, *parts: str | int) -> str:
         """Derive the 64-character token of this purpose under the shop's key."""
         return derive_token(self.secret(TOKEN_KEY), purpose, *parts)
-
-
-class _SettingsCache:
-    """Keeps settings for a moment: a busy relay reads them for every request."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._settings: ShopSettings | None = None
-        self._read_at = 0.0
-
-    def get(self, database: Database, seconds: float) -> ShopSettings:
-        with self._lock:
-            if self._settings is None or time.monotonic() - self._read_at >= seconds:
-                with database.read() as session:
-                    self._settings = settings_rows.load(session)
-                self._read_at = time.monotonic()
-            return self._settings
 
 
 def ensure_token_key(secrets: SecretStore) -> None:

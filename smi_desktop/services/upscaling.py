@@ -132,7 +132,9 @@ def submit_upscale(shop: Shop, task: Claim) -> Outcome:
         # It surely did not start, so the next try may send it again.
         wait = _wait(error, task.failures + 1)
         return Later(
-            shop.now() + wait, partial(_set_state, upscale_id=upscale.id, state="planned"), error.message
+            shop.now() + wait,
+            partial(_set_state, upscale_id=upscale.id, state="planned"),
+            error.message,
         )
     if job.state is RemoteState.FAILED:
         reason = job.error or "The upscaler refused the picture."
@@ -160,7 +162,9 @@ def watch_upscale(shop: Shop, task: Claim) -> Outcome:
     except (TransientError, ProviderAccountError) as error:
         if now >= upscale.deadline_at:
             return Done(partial(_hold_overdue, upscale_id=upscale_id, now=now))
-        return Later(max(_next_poll(settings, upscale, now), now + _wait(error, 1)), error=error.message)
+        return Later(
+            max(_next_poll(settings, upscale, now), now + _wait(error, 1)), error=error.message
+        )
     if job.state is RemoteState.FAILED:
         reason = job.error or "The upscaler could not make the picture."
         return Done(partial(fail_attempt, shop, upscale_id=upscale_id, reason=reason, job=job))

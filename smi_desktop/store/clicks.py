@@ -14,7 +14,9 @@ def add(
     session: Session, *, at: datetime, attachment_id: int, post_id: int | None, bot: bool
 ) -> None:
     """Count a click."""
-    session.execute(insert(Click).values(at=at, attachment_id=attachment_id, post_id=post_id, bot=bot))
+    session.execute(
+        insert(Click).values(at=at, attachment_id=attachment_id, post_id=post_id, bot=bot)
+    )
 
 
 def count(session: Session, *, bots: bool = False) -> int:

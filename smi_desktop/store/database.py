@@ -8,6 +8,7 @@ keeps eight writing threads' p99 under half of what SQLite's own busy waiting gi
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -44,9 +45,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = _create_engine(url)
         self._writing_engine = self._engine.execution_options(**{_WRITES: True})
-        self._write_lock: threading.Lock | None = (
-            threading.Lock() if self.is_sqlite else None
-        )
+        self._write_lock: threading.Lock | None = threading.Lock() if self.is_sqlite else None
 
     @property
     def is_sqlite(self) -> bool:
@@ -112,7 +111,9 @@ class Database:
             self._refuse_newer(connection, config)
             revision = MigrationContext.configure(connection).get_current_revision()
             if revision != ScriptDirectory.from_config(config).get_current_head():
-                raise ConfigurationError("The database has not been brought up to this version yet.")
+                raise ConfigurationError(
+                    "The database has not been brought up to this version yet."
+                )
 
     def close(self) -> None:
         """Close every connection."""
@@ -145,7 +146,9 @@ class Database:
                 with connection.begin():
                     if not self.is_sqlite:
                         # Processes that start together migrate one after another.
-                        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+                        connection.exec_driver_sql(
+                            f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
+                        )
                     yield connection
             finally:
                 if self.is_sqlite:
@@ -163,7 +166,9 @@ def _create_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _create_sqlite_engine(url, parsed.database)
     if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError("The database is SQLite or PostgreSQL; other kinds are not supported.")
+        raise ConfigurationError(
+            "The database is SQLite or PostgreSQL; other kinds are not supported."
+        )
     try:
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"), pool_size=12, pool_pre_ping=True
@@ -176,7 +181,9 @@ def _create_engine(url: str) -> Engine:
 
 def _create_sqlite_engine(url: str, path: str | None) -> Engine:
     if not path or path == ":memory:":
-        raise ConfigurationError("The SQLite database must be a file, so that every process sees it.")
+        raise ConfigurationError(
+            "The SQLite database must be a file, so that every process sees it."
+        )
     Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not Path(path).exists():
         # From birth readable by its owner alone; SQLite gives -wal and -shm the same mode.
@@ -186,7 +193,7 @@ def _create_sqlite_engine(url: str, path: str | None) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _prepare(dbapi_connection: Any, _record: object) -> None:
+    def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
         # The driver would begin transactions by its own rules and leave DDL outside of them.
         dbapi_connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -209,8 +216,13 @@ def _told_apart() -> Iterator[None]:
         words = str(error.orig).lower()
         away = ("locked", "disk is full", "disk i/o", "readonly", "unable to open", "busy")
         if error.connection_invalidated or any(word in words for word in away):
-            raise TransientError(f"The database cannot be written at the moment: {error.orig}") from error
-        if error.orig is not None and type(error.orig).__name__ in {"OperationalError", "AdminShutdown"}:
+            raise TransientError(
+                f"The database cannot be written at the moment: {error.orig}"
+            ) from error
+        if error.orig is not None and type(error.orig).__name__ in {
+            "OperationalError",
+            "AdminShutdown",
+        }:
             raise TransientError(f"The database is not reachable: {error.orig}") from error
         raise
 

@@ -30,7 +30,7 @@ def is_covered(session: Session, order_id: str, generation: int, total: int) -> 
         .order_by(Download.first_byte)
     )
     reached = 0
-    for first, count in rows.tuples():
+    for first, count in rows:
         if first > reached:
             return False
         reached = max(reached, first + count)

@@ -33,10 +33,7 @@ def next_attachment_id(session: Session) -> int:
 def list_page(session: Session, *, after: int = 0, limit: int = 100) -> Sequence[Image]:
     """Return a page of the catalogue by number; `after` is the last one seen."""
     return session.scalars(
-        select(Image)
-        .where(Image.attachment_id > after)
-        .order_by(Image.attachment_id)
-        .limit(limit)
+        select(Image).where(Image.attachment_id > after).order_by(Image.attachment_id).limit(limit)
     ).all()
 
 

@@ -67,4 +67,4 @@ def count_by_state(session: Session) -> dict[str, int]:
     rows = session.execute(
         select(InboxEntry.state, func.count()).group_by(InboxEntry.state).order_by(InboxEntry.state)
     )
-    return {state: count for state, count in rows.tuples()}
+    return dict(rows.all())

@@ -142,10 +142,10 @@ def totals(session: Session) -> Sequence[OrderTotals]:
             Order.status,
             Order.currency,
             func.count(),
-            func.coalesce(func.sum(Order.paid_minor), 0),
-            func.coalesce(func.sum(Order.cost_micro_usd), 0),
+            func.sum(func.coalesce(Order.paid_minor, 0)),
+            func.sum(Order.cost_micro_usd),
         )
         .group_by(Order.status, Order.currency)
         .order_by(Order.status, Order.currency)
     )
-    return [OrderTotals(*row) for row in rows.tuples()]
+    return [OrderTotals(*row) for row in rows]

@@ -19,7 +19,7 @@ def load(session: Session) -> ShopSettings:
     Raises:
         ConfigurationError: A stored value cannot be used, for example one of a newer version.
     """
-    return validate_settings(dict(session.execute(select(Setting.key, Setting.value)).tuples().all()))
+    return validate_settings(dict(session.execute(select(Setting.key, Setting.value)).all()))
 
 
 def save(session: Session, changes: Mapping[str, Any], *, now: datetime) -> ShopSettings:
@@ -28,7 +28,7 @@ def save(session: Session, changes: Mapping[str, Any], *, now: datetime) -> Shop
     Raises:
         ConfigurationError: A value cannot be used.
     """
-    stored = dict(session.execute(select(Setting.key, Setting.value)).tuples().all())
+    stored: dict[str, Any] = dict(session.execute(select(Setting.key, Setting.value)).all())
     wanted = {**stored, **changes}
     settings = validate_settings({key: value for key, value in wanted.items() if value is not None})
     plain = settings.model_dump(mode="json")

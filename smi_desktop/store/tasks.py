@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -97,8 +97,8 @@ def claim(
 ) -> Claim | None:
     """Take the task that has been due the longest, or None if nothing is due.
 
-    Args:
-        held: Tasks that the caller is working on: after a sleep their leases look ended to himself too.
+    What the caller is working on already (`held`) is left out: after a sleep of the machine those leases
+    look ended to himself too.
     """
     candidate = (
         select(Task.id)
@@ -119,7 +119,10 @@ def claim(
         )
         .execution_options(synchronize_session=False)
     ).first()
-    return None if row is None else Claim(*row, owner)
+    if row is None:
+        return None
+    task_id, kind, key, order_id, payload, attempts, failures = row
+    return Claim(task_id, kind, key, order_id, payload, attempts, failures, owner)
 
 
 def renew(session: Session, task_ids: Collection[int], *, owner: str, until: datetime) -> None:
@@ -153,15 +156,15 @@ def finish(session: Session, task: Claim, *, now: datetime) -> None:
     _settle(session, task, state="done", finished_at=now, last_error=None)
 
 
-def postpone(
-    session: Session, task: Claim, *, run_at: datetime, error: str | None = None
-) -> None:
+def postpone(session: Session, task: Claim, *, run_at: datetime, error: str | None = None) -> None:
     """Put a task back for later; with `error` this counts as a failure.
 
     Raises:
         LeaseLostError: It is no longer ours.
     """
-    failed = {} if error is None else {"last_error": error, "failures": Task.failures + 1}
+    failed: dict[str, object] = (
+        {} if error is None else {"last_error": error, "failures": Task.failures + 1}
+    )
     _settle(session, task, state="ready", run_at=run_at, **failed)
 
 
@@ -203,10 +206,10 @@ def count_by_state(session: Session) -> dict[str, int]:
     rows = session.execute(
         select(Task.state, func.count()).group_by(Task.state).order_by(Task.state)
     )
-    return {state: count for state, count in rows.tuples()}
+    return dict(rows.all())
 
 
-def _claimable(kinds: Collection[str], now: datetime, held: Collection[int]) -> Any:
+def _claimable(kinds: Collection[str], now: datetime, held: Collection[int]) -> ColumnElement[bool]:
     return and_(
         Task.kind.in_(list(kinds)),
         Task.id.not_in(list(held)),
@@ -216,7 +219,7 @@ def _claimable(kinds: Collection[str], now: datetime, held: Collection[int]) -> 
     )
 
 
-def _settle(session: Session, task: Claim, **values: Any) -> None:
+def _settle(session: Session, task: Claim, **values: object) -> None:
     settled = session.execute(
         update(Task)
         .where(Task.id == task.id, Task.lease_owner == task.owner, Task.state == "leased")

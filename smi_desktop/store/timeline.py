@@ -25,10 +25,8 @@ def add(
 ) -> None:
     """Add an entry.
 
-    Args:
-        actor: `system`, `customer`, `owner`, or the provider's name.
-        facts: What may stay for ever.
-        personal: Addresses and the like; erased on request.
+    The actor is `system`, `customer`, `owner` or a provider's name. Facts may stay for ever; addresses and
+    the like go into `personal`, which is erased on request.
     """
     session.add(
         TimelineEntry(
