@@ -45,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         providers = Providers(options)
     except PortTakenError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return _USAGE_ERROR
     if given.webhook_url:
         providers.events.register(given.webhook_url, [given.webhook_secret], [])
     providers.start()
-    print(json.dumps(providers.addresses()), flush=True)
+    sys.stdout.write(f"{json.dumps(providers.addresses())}\n")
+    sys.stdout.flush()
     if given.exit_with_parent:
         threading.Thread(target=_watch_standard_input, args=(stopping,), daemon=True).start()
     stopping.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-STRIPE_SECRET_KEY: Final = "sk_test_rehearsalOnlyNoRealMoneyMovesWithThisKey"
+STRIPE_SECRET_KEY: Final = "sk_test_rehearsalOnlyNoRealMoneyMovesWithThisKey"  # noqa: S105 - public on purpose
 """What the rehearsal's Stripe accepts, unless `DIR/stripe-secret-key` holds another one."""
 UPSAMPLER_API_KEY: Final = "ups_rehearsal_only_no_real_credits"
 """What the rehearsal's Upsampler accepts, unless `DIR/upsampler-api-key` holds another one."""

@@ -134,7 +134,9 @@ class ControlApi:
         return {"deliveries": self._courier.resend(request.names["id"])}
 
     def _release(self, request: Request) -> Json:
-        return {"deliveries": self._courier.release(request.json().get("ids"))}
+        given = request.json()
+        at_once = bool(given.get("at_once", False))
+        return {"deliveries": self._courier.release(given.get("ids"), at_once=at_once)}
 
     # --- money and jobs behind the shop's back
 
@@ -182,7 +184,7 @@ class ControlApi:
     # --- what there is
 
     def _state(self, request: Request) -> Json:
-        kinds = dict(request.query).get("kinds", ",".join(_SHOWN)).split(",")
+        kinds = dict(request.query).get("kinds", ",".join([*_SHOWN, "mail"])).split(",")
         state: Json = {
             "clock": self._time(),
             "credits": self._jobs.credits(),
@@ -197,7 +199,8 @@ class ControlApi:
                 ]
         for delivery in state.get("deliveries", []):
             delivery["status"] = self._store.status("delivery", delivery["id"])
-        state["mails"] = self._mailbox.mails()
+        if "mail" in kinds:
+            state["mails"] = self._mailbox.mails()
         state["endpoints"] = [row["url"] for row in self._store.rows("endpoint")]
         state["faults"] = self._faults.lines()
         return state

@@ -6,6 +6,7 @@ skipped by the clock must not use up the tries. Signatures carry the rehearsal's
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import requests
 import stripe
 
 from smi_desktop.sandbox.clock import SandboxClock
-from smi_desktop.sandbox.faults import Fault, FaultScript, Layer
+from smi_desktop.sandbox.faults import Fault, FaultScript, Layer, merged
 from smi_desktop.sandbox.store import Json, ObjectStore, Selection
 
 _WORKERS: Final = 8
@@ -82,14 +83,17 @@ class Courier:
     def _file(self, delivery: Json, fault: Fault | None) -> None:
         name = fault.name if fault else ""
         params = fault.params if fault else {}
+        body = delivery["body"]
+        if name == "patch_event":
+            body = json.dumps(merged(json.loads(body), params.get("body", {})))
         row = {
             **delivery,
+            "body": body,
             "id": self._store.new_id("dlv_", 16),
             "created": self._clock.now(),
             "attempts": [],
             "tried": 0,
             "bad_signature": name == "bad_signature",
-            "changes": params.get("body", {}) if name == "patch_event" else {},
         }
         status = {"hold": "held", "drop": "dropped"}.get(name, "pending")
         wait = float(params.get("seconds", 1)) if name == "delay_event" else 0.0
@@ -101,19 +105,28 @@ class Courier:
             due=time.time() + wait,
         )
 
-    def release(self, abouts: Sequence[str] | None = None) -> int:
-        """Post what was held back, in the given order of event ids, or as made; return how many."""
+    def release(self, abouts: Sequence[str] | None, *, at_once: bool) -> int:
+        """Post what was held back; return how many.
+
+        Args:
+            abouts: Ids of events or jobs, in the order in which they go out; None for all, as made.
+            at_once: Together; otherwise one after the other, and all have been tried on return.
+        """
         held = self._store.rows("delivery", Selection(statuses=("held",), oldest_first=True))
         if abouts is not None:
             held = sorted(
                 (row for row in held if row["about"] in abouts),
                 key=lambda row: abouts.index(row["about"]),
             )
-        now = time.time()
+        status = "pending" if at_once else "sending"
         with self._store.transaction():
-            for place, row in enumerate(held):
-                self._store.put("delivery", row, status="pending", due=now + place / 1e6)
+            for row in held:
+                self._store.put("delivery", row, status=status, due=time.time())
         self._stirred.set()
+        if not at_once:
+            with _open_session() as session:
+                for row in held:
+                    self._post(session, row)
         return len(held)
 
     def resend(self, about: str) -> int:
@@ -131,8 +144,7 @@ class Courier:
         return len(rows)
 
     def _work(self) -> None:
-        with requests.Session() as session:
-            session.trust_env = False
+        with _open_session() as session:
             while not self._stopped:
                 self._stirred.clear()
                 delivery = self._claim()
@@ -142,6 +154,8 @@ class Courier:
                     self._post(session, delivery)
 
     def _claim(self) -> Json | None:
+        if not self._store.due("delivery", "pending", time.time(), 1):
+            return None
         with self._store.transaction():
             for delivery in self._store.due("delivery", "pending", time.time(), 1):
                 self._store.put("delivery", delivery, status="sending")
@@ -207,3 +221,9 @@ class Courier:
             event["pending_webhooks"] = len(self._store.rows("delivery", waiting))
             undelivered = event["pending_webhooks"] > 0
             self._store.put("event", event, status="undelivered" if undelivered else "delivered")
+
+
+def _open_session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    return session

@@ -39,7 +39,7 @@ def measure(path: Path) -> tuple[int, int]:
         turned = image.get("orientation") if image.get_typeof("orientation") else 1
     except pyvips.Error as error:
         raise BadPictureError("unsupported or damaged image") from error
-    on_its_side = turned >= 5  # noqa: PLR2004 (EXIF: 5 to 8 swap the sides)
+    on_its_side = turned >= 5  # EXIF: 5 to 8 swap the sides
     return (image.height, image.width) if on_its_side else (image.width, image.height)
 
 
@@ -55,7 +55,11 @@ def enlarge(
     """Write the enlarged PNG.
 
     Args:
+        source: The picture.
+        result: Where the PNG goes.
+        factor: How many times wider and higher.
         quick: Lanczos always; the picture is only as good, but it takes a fraction of the time.
+        scratch: A folder for scratch files.
         cancelled: Asked a few times a second; True ends the work.
 
     Raises:

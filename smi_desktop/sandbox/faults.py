@@ -66,7 +66,7 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "json_after_effect": FaultKind(Layer.REPLY, "the effect, then the JSON `body` with `status` (200)"),
     "patch_reply": FaultKind(Layer.REPLY, "the effect, then its reply with the fields of `body` changed"),
     # Stripe's own
-    "stored_500": FaultKind(Layer.KEPT, "a 500 kept under the idempotency key; `effect` (true)"),
+    "stored_NNN": FaultKind(Layer.KEPT, "that status kept under the idempotency key; `effect` (true)"),
     "refund_status": FaultKind(Layer.REFUND, "the refund is made with `status` and `failure_reason`"),
     "async_payment": FaultKind(Layer.PAYMENT, "the session completes unpaid until it is settled"),
     "decline": FaultKind(Layer.PAYMENT, "the card is declined with `decline_code`"),
@@ -90,6 +90,7 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "cut_after_dot": FaultKind(Layer.SMTP, "dot: the mail is kept, closed before the 250"),
     "slow": FaultKind(Layer.SMTP, "answers `seconds` later"),
 }  # fmt: skip
+_SMTP_ALIASES: Final = {"drop_reply_after_effect": "cut_after_dot", "timeout": "slow"}
 FAULT_ALIASES: Final = {
     "drop_reply": "drop_reply_after_effect",
     "delay_webhook": "delay_event",
@@ -148,9 +149,34 @@ class Fault:
         )
 
 
+def _checked(line: Mapping[str, Any]) -> dict[str, Any]:
+    provider, name = line.get("provider"), str(line.get("fault"))
+    if provider not in PROVIDERS:
+        raise UnknownFaultError(f"provider must be one of {', '.join(PROVIDERS)}")
+    name = _SMTP_ALIASES.get(name, name) if provider == "smtp" else name
+    kind = FAULT_KINDS.get(table_name(name))
+    if kind is None:
+        raise UnknownFaultError(f"fault must be one of {', '.join(FAULT_KINDS)}")
+    if (kind.layer is Layer.SMTP) != (provider == "smtp"):
+        raise UnknownFaultError(f"{provider} has no fault {name}")
+    # These two can strike at one command alone, whatever the line says.
+    only = {"cut_before_dot": "data", "cut_after_dot": "dot"}.get(name)
+    return {**line, "fault": name, "operation": only or line.get("operation", ANY_OPERATION)}
+
+
 def table_name(fault: str) -> str:
     """Return the table's name for a fault as scripted (`http_503` is `http_NNN`)."""
     return re.sub(r"_\d{3}(?=_|$)", "_NNN", FAULT_ALIASES.get(fault, fault))
+
+
+def merged(value: Json, changes: Json) -> Json:
+    """Return an object with some of its fields changed, at any depth."""
+    return value | {
+        name: merged(value[name], change)
+        if isinstance(change, dict) and isinstance(value.get(name), dict)
+        else change
+        for name, change in changes.items()
+    }
 
 
 class FaultScript:
@@ -170,18 +196,9 @@ class FaultScript:
         Raises:
             UnknownFaultError: The table has no such provider or fault, or the line has an unknown field.
         """
-        if line.get("provider") not in PROVIDERS:
-            raise UnknownFaultError(f"provider must be one of {', '.join(PROVIDERS)}")
-        if table_name(str(line.get("fault"))) not in FAULT_KINDS:
-            raise UnknownFaultError(f"fault must be one of {', '.join(FAULT_KINDS)}")
+        line = _checked(line)
         try:
-            fault = Fault(
-                **{
-                    "operation": ANY_OPERATION,
-                    **line,
-                    "id": self._store.new_id("flt_", 12),
-                }
-            )
+            fault = Fault(**{**line, "id": self._store.new_id("flt_", 12)})
         except TypeError as error:
             raise UnknownFaultError(str(error)) from error
         with self._store.transaction():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from smi_desktop.sandbox.faults import Fault
+from smi_desktop.sandbox.faults import Fault, merged
 from smi_desktop.sandbox.http_messages import (
     HttpError,
     NoReplyError,
@@ -73,10 +73,8 @@ def after_effect(fault: Fault, reply: Reply, stopping: threading.Event, explain:
         piece = max(1, int(rate / _DRIPS_PER_SECOND))
         return replace(reply, sending=Sending(piece=piece, pause=piece / rate))
     if fault.name == "patch_reply" and isinstance(reply.body, bytes):
-        return replace(
-            reply,
-            body=json.dumps({**json.loads(reply.body), **params["body"]}).encode(),
-        )
+        changed = merged(json.loads(reply.body), params["body"])
+        return replace(reply, body=json.dumps(changed).encode())
     return _instead(fault, explain)
 
 
@@ -92,5 +90,5 @@ def _instead(fault: Fault, explain: Explain) -> Reply:
         return json_reply(params.get("body"), status)
     headers = {"Retry-After": str(params["retry_after"])} if "retry_after" in params else {}
     message = str(params.get("message", f"Scripted fault {fault.fault}."))
-    details = {name: params[name] for name in ("code", "type") if name in params}
+    details: dict[str, object] = {name: params[name] for name in ("code", "type") if name in params}
     return explain(HttpError(fault.number, message, details, headers))

@@ -136,7 +136,7 @@ class Reply:
                 yield piece
 
 
-def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     """Return a JSON reply."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Reply(status, body, {"Content-Type": JSON_TYPE, **(headers or {})})

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from smi_desktop.sandbox import http_faults
@@ -165,7 +165,7 @@ class ProviderServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Log what went wrong, unless the other side merely went away."""
         _LOG.debug("connection from %s ended", client_address, exc_info=True)
 
@@ -186,9 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
         except NoReplyError:
             self._hang_up()
 
-    do_POST = do_DELETE = do_HEAD = do_PUT = do_PATCH = do_OPTIONS = do_GET
+    # The base class looks for these names.
+    do_POST = do_DELETE = do_HEAD = do_PUT = do_PATCH = do_OPTIONS = do_GET  # noqa: N815
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Keep the standard error free of an access log."""
 
     def _reply(self) -> Reply:

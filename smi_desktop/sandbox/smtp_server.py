@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session, syntax
 
@@ -71,7 +71,7 @@ class _Handler:
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
 
-    async def handle_DATA(self, server: _FaultySmtp, session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: _FaultySmtp, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Keep the mail, unless the script has something else in mind."""
         fault = server.fault("dot", envelope)
         if fault is not None and fault.name in ("refuse_NNN", "cut"):
@@ -121,7 +121,8 @@ class _FaultySmtp(SMTP):
             return ""
         if fault.name == "refuse_NNN":
             return f"{fault.number} {fault.params.get('message', 'Scripted refusal')}"
-        self.transport.abort()
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
         await asyncio.Event().wait()  # until the library sees the loss and ends this dialogue
         return ""
 
@@ -133,31 +134,31 @@ class _FaultySmtp(SMTP):
         return bool(refusal)
 
     @syntax("HELO hostname")
-    async def smtp_HELO(self, hostname: str) -> None:
+    async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802
         """Greet."""
         if not await self._refused("helo"):
             await super().smtp_HELO(hostname)
 
     @syntax("EHLO hostname")
-    async def smtp_EHLO(self, hostname: str) -> None:
+    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
         """Greet and tell what is offered."""
         if not await self._refused("helo"):
             await super().smtp_EHLO(hostname)
 
     @syntax("AUTH <mechanism>")
-    async def smtp_AUTH(self, arg: str) -> None:
+    async def smtp_AUTH(self, arg: str) -> None:  # noqa: N802
         """Take any login."""
         if not await self._refused("auth"):
             await super().smtp_AUTH(arg)
 
     @syntax("MAIL FROM: <address>", extended=" [SP <mail-parameters>]")
-    async def smtp_MAIL(self, arg: str) -> None:
+    async def smtp_MAIL(self, arg: str) -> None:  # noqa: N802
         """Take the sender."""
         if not await self._refused("mail"):
             await super().smtp_MAIL(arg)
 
     @syntax("RCPT TO: <address>", extended=" [SP <mail-parameters>]")
-    async def smtp_RCPT(self, arg: str) -> None:
+    async def smtp_RCPT(self, arg: str) -> None:  # noqa: N802
         """Take a recipient."""
         fault = self._faults.take("smtp", "rcpt", Layer.SMTP, {"to": arg or ""})
         refusal = await self.strike(fault) if fault is not None else ""
@@ -167,7 +168,7 @@ class _FaultySmtp(SMTP):
             await super().smtp_RCPT(arg)
 
     @syntax("DATA")
-    async def smtp_DATA(self, arg: str) -> None:
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
         """Take the mail."""
         fault = self.fault("data")
         if fault is not None and fault.name == "cut_before_dot":
@@ -181,7 +182,7 @@ class _FaultySmtp(SMTP):
             await super().smtp_DATA(arg)
 
     @syntax("QUIT")
-    async def smtp_QUIT(self, arg: str) -> None:
+    async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
         """Part."""
         if not await self._refused("quit"):
             await super().smtp_QUIT(arg)
@@ -253,7 +254,7 @@ class MailServer:
 
 
 def _accept_anyone(
-    _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any
+    _server: object, _session: object, _envelope: object, _mechanism: str, data: object
 ) -> AuthResult:
     login = getattr(data, "login", b"")
     return AuthResult(success=True, auth_data=login.decode("utf-8", "replace"))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from smi_desktop.sandbox import stripe_objects as objects
-from smi_desktop.sandbox.faults import FaultScript, Layer
+from smi_desktop.sandbox.faults import Fault, FaultScript, Layer
 from smi_desktop.sandbox.http_messages import (
     JSON_TYPE,
     HttpError,
@@ -160,9 +160,9 @@ class StripeApi:
                     "stripe", operation, Layer.KEPT, {"body": request.body.decode()}
                 )
                 if script is not None and not script.params.get("effect", True):
-                    return self._remember(request, _stored_failure())
+                    return self._remember(request, _stored_failure(script))
                 value = self._reader.expand(handler(request, given), given.get("expand"))
-                reply = self._reply(value) if script is None else _stored_failure()
+                reply = self._reply(value) if script is None else _stored_failure(script)
                 return self._remember(request, reply)
 
         return Route("POST", path, operation, answer)
@@ -212,7 +212,7 @@ class StripeApi:
             self._store.put("idempotency", row)
         return Reply(reply.status, reply.body, headers)
 
-    def _reply(self, value: Any) -> Reply:
+    def _reply(self, value: Json) -> Reply:
         body = json.dumps(value, indent=2).encode()
         headers = {"Content-Type": JSON_TYPE, "Stripe-Version": objects.API_VERSION}
         return Reply(200, body, headers)
@@ -234,7 +234,7 @@ class StripeApi:
 
     def _capture(self, request: Request, params: Json) -> Json:
         intent = self._waiting_for_capture(request)
-        amount = params.get("amount_to_capture", intent["amount_capturable"])
+        amount = int(params.get("amount_to_capture") or intent["amount_capturable"])
         if not 0 < amount <= intent["amount_capturable"]:
             raise invalid("The amount to capture is not what is capturable.", "amount_to_capture")
         return self._ledger.capture(intent, amount)
@@ -278,7 +278,10 @@ class StripeApi:
 
 
 def explain(error: HttpError) -> Reply:
-    """Return an error in Stripe's shape. https://docs.stripe.com/api/errors"""
+    """Return an error in Stripe's shape.
+
+    https://docs.stripe.com/api/errors
+    """
     kind = "api_error" if error.status >= _SERVER_ERROR else "invalid_request_error"
     body: Json = {"type": kind, "message": error.message, **error.details}
     if error.status == _RATE_LIMITED:
@@ -286,8 +289,8 @@ def explain(error: HttpError) -> Reply:
     return json_reply({"error": body}, error.status, error.headers)
 
 
-def _stored_failure() -> Reply:
-    return explain(HttpError(_SERVER_ERROR, "An unknown error occurred."))
+def _stored_failure(script: Fault) -> Reply:
+    return explain(HttpError(script.number, "An unknown error occurred."))
 
 
 def _fingerprint(request: Request) -> str:

@@ -1,4 +1,7 @@
-"""Stripe's test cards, and what each does. https://docs.stripe.com/testing"""
+"""Stripe's test cards, and what each does.
+
+The numbers and their effects are those of https://docs.stripe.com/testing.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from smi_desktop.domain.money import STRIPE_MINIMUM, Money
 from smi_desktop.sandbox.store import Json
@@ -48,8 +48,10 @@ def check_session(params: Json, now: int) -> tuple[int, str]:
     return _total(params.get("line_items") or [])
 
 
-def check_metadata(metadata: Any, name: str = "metadata") -> None:
-    """Refuse metadata beyond Stripe's limits. https://docs.stripe.com/metadata
+def check_metadata(metadata: dict[str, str] | None, name: str = "metadata") -> None:
+    """Refuse metadata beyond Stripe's limits.
+
+    https://docs.stripe.com/metadata
 
     Raises:
         HttpError: Too many pairs, or a key or value that is too long.
@@ -75,6 +77,8 @@ def check_refund(intent: Json, charge: Json | None, amount: int | None, refunded
     """Decide how much of a payment can go back.
 
     Args:
+        intent: The payment.
+        charge: Its charge, if there is one.
         amount: What was asked for in minor units; None for all that is left.
         refunded: What has gone back already.
 
@@ -92,7 +96,7 @@ def check_refund(intent: Json, charge: Json | None, amount: int | None, refunded
             "",
             "charge_disputed",
         )
-    left = charge["amount_captured"] - refunded
+    left: int = charge["amount_captured"] - refunded
     if left <= 0:
         raise invalid(
             f"Charge {charge['id']} has already been refunded.",
@@ -154,7 +158,7 @@ def _total(items: list[Json]) -> tuple[int, str]:
             )
         if item.get("quantity", 1) < 1 or price["unit_amount"] < 0:
             raise invalid("Invalid non-negative integer", where, "parameter_invalid_integer")
-        if len(price["product_data"].get("images", [])) > 8:  # noqa: PLR2004 (Stripe's limit)
+        if len(price["product_data"].get("images", [])) > 8:  # Stripe's limit
             raise invalid(
                 "You can pass up to 8 images.",
                 f"{where}[price_data][product_data][images]",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from smi_desktop.sandbox import stripe_objects as objects
 from smi_desktop.sandbox.clock import SandboxClock
@@ -34,6 +34,7 @@ class EventBook:
         """Tell an address of events from now on; the same address is registered once.
 
         Args:
+            url: Where events are posted.
             secrets: Each event is signed with all of them, as during the roll of a secret.
             kinds: Event types; empty for all.
         """
@@ -49,7 +50,7 @@ class EventBook:
             self._store.put("endpoint", endpoint)
         return endpoint
 
-    def emit(self, kind: str, about: Any) -> Json | None:
+    def emit(self, kind: str, about: object) -> Json | None:
         """File an event about an object and send it.
 
         Returns:

@@ -5,8 +5,7 @@ Sole owner of their shape. What an object means and when it changes is decided i
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import stripe
 
@@ -19,19 +18,18 @@ _FEE_FIXED: Final = 30
 _DAY: Final = 86_400
 
 
-def blank(kind: type[stripe.StripeObject], **fields: Any) -> Json:
+def blank(kind: type[stripe.StripeObject], **fields: object) -> Json:
     """Return an object with the given fields and None in every other field of the SDK's class."""
-    return {**_empty(kind), **fields}
-
-
-@cache
-def _empty(kind: type[stripe.StripeObject]) -> Json:
     names = [name for name in kind.__annotations__ if name != "OBJECT_NAME"]
-    return {**dict.fromkeys(names), "object": kind.OBJECT_NAME}  # type: ignore[attr-defined]
+    word = getattr(kind, "OBJECT_NAME")  # noqa: B009 - the common base class does not declare it
+    return {**dict.fromkeys(names), "object": word, **fields}
 
 
 def stripe_fee(amount: int) -> int:
-    """Return Stripe's usual fee of 2.9 % and 30 minor units, halves up. https://stripe.com/pricing"""
+    """Return Stripe's usual fee of 2.9 % and 30 minor units, halves up.
+
+    https://stripe.com/pricing
+    """
     return (amount * _FEE_PERMILLE + 500) // 1000 + _FEE_FIXED
 
 
@@ -274,7 +272,9 @@ def dispute(object_id: str, paid: Json, *, now: int, reason: str) -> Json:
     )
 
 
-def event(object_id: str, kind: str, about: Json, *, now: int, request: Json, pending: int) -> Json:
+def event(
+    object_id: str, kind: str, about: object, *, now: int, request: Json, pending: int
+) -> Json:
     """Return an event that carries a snapshot of the object."""
     return blank(
         stripe.Event,

@@ -42,10 +42,7 @@ _PARAMS: Final = {
     "expand_only": ("_charge_retrieve_params", "ChargeRetrieveParams"),
 }
 _KEY: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_NOT_PARAMETERS: Final = frozenset(
-    "api_key stripe_version stripe_account stripe_context max_network_retries idempotency_key "
-    "content_type headers".split()
-)
+_NOT_PARAMETERS: Final = frozenset(stripe.RequestOptions.__annotations__)
 
 
 def invalid(message: str, param: str = "", code: str = "", status: int = 400) -> HttpError:
@@ -105,7 +102,7 @@ def _plant(tree: dict[str, Any], path: Sequence[str], value: str, key: str) -> N
     tree[last] = value
 
 
-def _with_lists(branch: Any) -> Any:
+def _with_lists(branch: object) -> object:
     if not isinstance(branch, dict):
         return branch
     values = {name: _with_lists(value) for name, value in branch.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from smi_desktop.sandbox.http_messages import Request
 from smi_desktop.sandbox.store import Json, ObjectStore, Selection
@@ -91,9 +91,9 @@ class StripeReader:
         ]
         if len(kinds) > _MOST_TYPES:
             raise invalid(f"You may pass up to {_MOST_TYPES} types.", "types")
-        status = {True: ("delivered",), False: ("undelivered",)}.get(
-            params.get("delivery_success"), ()
-        )
+        status = []
+        if "delivery_success" in params:
+            status = ["delivered" if params["delivery_success"] else "undelivered"]
         return self._page("event", request, params, Selection(statuses=status, types=kinds))
 
     def event(self, request: Request, _params: Json) -> Json:
@@ -129,8 +129,8 @@ class StripeReader:
         unknown = set(params) - _LIST_FIELDS
         if unknown:
             raise invalid(
-                f"The rehearsal does not filter by {sorted(unknown)[0]}.",
-                sorted(unknown)[0],
+                f"The rehearsal does not filter by {min(unknown)}.",
+                min(unknown),
             )
         limit = params.get("limit", _DEFAULT_LIMIT)
         if not 1 <= limit <= _LARGEST_LIMIT:
@@ -157,8 +157,10 @@ class StripeReader:
             "url": request.path,
         }
 
-    def _created(self, kind: str, given: Any) -> dict[str, float]:
-        limits = dict(given) if isinstance(given, dict) else {"gte": given, "lte": given}
+    def _created(self, kind: str, given: dict[str, int] | int) -> dict[str, float]:
+        limits: dict[str, float] = (
+            dict(given) if isinstance(given, dict) else {"gte": given, "lte": given}
+        )
         if kind == "event":
             oldest = self._ledger.now() - READABLE_SECONDS
             limits["gte"] = max(limits.get("gte", oldest), oldest)
@@ -175,7 +177,9 @@ class StripeReader:
     # --- expansion
 
     def expand(self, value: Json, paths: Sequence[str] | None) -> Json:
-        """Put objects in the place of their ids. https://docs.stripe.com/api/expanding_objects
+        """Put objects in the place of their ids.
+
+        https://docs.stripe.com/api/expanding_objects
 
         Raises:
             HttpError: A path that names nothing to expand, or is too deep.

@@ -9,7 +9,7 @@ import hmac
 import re
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -162,7 +162,7 @@ def _checked_input(body: Json) -> Json:
     if unknown or not isinstance(given, dict):
         raise HttpError(
             400,
-            f"unknown field {sorted(unknown)[0]}" if unknown else "input is missing",
+            f"unknown field {min(unknown)}" if unknown else "input is missing",
         )
     for name, value in given.items():
         if name not in _INPUT_TYPES:
@@ -198,7 +198,7 @@ def _fetch(url: str, destination: Path) -> None:
         raise HttpError(400, f"imageUrl could not be fetched ({type(error).__name__})") from error
 
 
-def _save(pieces: Any, destination: Path) -> None:
+def _save(pieces: Iterable[bytes], destination: Path) -> None:
     size = 0
     with destination.open("wb") as file:
         for piece in pieces:

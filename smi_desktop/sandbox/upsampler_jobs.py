@@ -138,9 +138,9 @@ class UpscaleJobs:
             job = self._store.get("job", job_id)
             if job is None:
                 return None
-            if job["status"] == "SUCCESS" and job["link_ends"] <= self._clock.now():
-                if self._path(job, "png").exists():
-                    self._renew_link(job)
+            ended = job["status"] == "SUCCESS" and job["link_ends"] <= self._clock.now()
+            if ended and self._path(job, "png").exists():
+                self._renew_link(job)
         return _public(job)
 
     def result(self, random: str, name: str) -> Path | None:
@@ -173,7 +173,8 @@ class UpscaleJobs:
                 self._stirred.wait(_IDLE_SECONDS)
 
     def _run(self, job: Json) -> None:
-        name, params = job["script"] or ("", {})
+        script = job["script"] or ["", {}]
+        name, params = str(script[0]), dict(script[1])
         if name == "never_finish":
             self._file({**job, "status": params.get("status", "IN_PROGRESS"), "stuck": True})
             return
