@@ -81,7 +81,9 @@ class Customer:
         """Look at the prices."""
         return self._post("calculate-all-prices", attachment_id=attachment_id, post_id=post_id)
 
-    def start_checkout(self, attachment_id: int, post_id: int, size: str, quote_id: str) -> Purchase:
+    def start_checkout(
+        self, attachment_id: int, post_id: int, size: str, quote_id: str
+    ) -> Purchase:
         """Choose a size and ask for the checkout page."""
         answer = self._post(
             "create-checkout",
@@ -199,7 +201,9 @@ class Customer:
 
     def _post(self, path: str, **fields: object) -> dict[str, Any]:
         answer = self._http.post(f"{self._relay}/smi/v1/{path}", json=fields, timeout=30)
-        expect(answer.status_code == 200, f"{path} answers {answer.status_code}: {answer.text[:300]}")
+        expect(
+            answer.status_code == 200, f"{path} answers {answer.status_code}: {answer.text[:300]}"
+        )
         data: dict[str, Any] = answer.json()
         return data
 
