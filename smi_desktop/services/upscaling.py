@@ -39,6 +39,8 @@ from smi_desktop.store.tasks import Claim
 
 ACCOUNT_WAIT = timedelta(minutes=5)
 _TRIES_AFTER_LOST_ANSWER = 1
+_LATE_LOOK = timedelta(minutes=10)
+_LATE_RESULT = timedelta(hours=24)
 
 
 def ask_for_attempt(session: Session, order: Order, *, now: datetime, provider: str = "") -> None:
@@ -143,7 +145,11 @@ def submit_upscale(shop: Shop, task: Claim) -> Outcome:
 
 
 def watch_upscale(shop: Shop, task: Claim) -> Outcome:
-    """Ask the upscaler how far it is; wait, collect, fail or hold accordingly."""
+    """Ask the upscaler how far it is; wait, collect, fail or hold accordingly.
+
+    After the deadline the order is held for a person, but looked after for another day: a picture that
+    comes late is still the picture that was paid for.
+    """
     upscale_id = int(task.payload["upscale_id"])
     with shop.database.read() as session:
         upscale = upscales.get(session, upscale_id)
@@ -152,26 +158,25 @@ def watch_upscale(shop: Shop, task: Claim) -> Outcome:
     settings = shop.settings()
     now = shop.now()
     if upscale.provider_job_id is None:
-        if upscale.state == "submitting" and now >= upscale.deadline_at:
+        if now < upscale.deadline_at:
+            return Later(min(_next_poll(settings, upscale, now), upscale.deadline_at))
+        if upscale.state == "submitting":
             return Done(partial(_give_up_lost, shop, upscale_id=upscale_id))
-        if upscale.state == "planned" and now >= upscale.deadline_at:
-            return Done(partial(_hold_overdue, upscale_id=upscale_id, now=now))
-        return Later(min(_next_poll(settings, upscale, now), upscale.deadline_at))
+        return _overdue(upscale, now)
     try:
         job = shop.remote_upscaler(settings).status(upscale.provider_job_id)
     except (TransientError, ProviderAccountError) as error:
         if now >= upscale.deadline_at:
-            return Done(partial(_hold_overdue, upscale_id=upscale_id, now=now))
-        return Later(
-            max(_next_poll(settings, upscale, now), now + _wait(error, 1)), error=error.message
-        )
+            return _overdue(upscale, now)
+        wait = max(_next_poll(settings, upscale, now), now + _wait(error, 1))
+        return Later(wait, error=error.message)
     if job.state is RemoteState.FAILED:
         reason = job.error or "The upscaler could not make the picture."
         return Done(partial(fail_attempt, shop, upscale_id=upscale_id, reason=reason, job=job))
     if job.state is RemoteState.SUCCEEDED and job.image_url:
         return Done(partial(_note_succeeded, upscale_id=upscale_id, job=job, now=now))
     if now >= upscale.deadline_at:
-        return Done(partial(_hold_overdue, upscale_id=upscale_id, now=now))
+        return _overdue(upscale, now)
     return Later(_next_poll(settings, upscale, now), partial(_count_poll, upscale_id=upscale_id))
 
 
@@ -350,8 +355,15 @@ def _note_succeeded(session: Session, *, upscale_id: int, job: RemoteJob, now: d
     )
 
 
+def _overdue(upscale: Upscale, now: datetime) -> Outcome:
+    hold = partial(_hold_overdue, upscale_id=upscale.id, now=now)
+    if now >= upscale.deadline_at + _LATE_RESULT:
+        return Done(hold)
+    return Later(now + _LATE_LOOK, hold)
+
+
 def _hold_overdue(session: Session, *, upscale_id: int, now: datetime) -> None:
     upscale = session.get_one(Upscale, upscale_id)
     order = orders.get_locked(session, upscale.order_id)
-    if order is not None and order.status == OrderStatus.PROCESSING:
+    if order is not None and order.status == OrderStatus.PROCESSING and order.held_at is None:
         hold_order(session, order, "The upscaler has not finished in the time it is given.", at=now)
