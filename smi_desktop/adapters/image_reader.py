@@ -120,10 +120,10 @@ class ProcessImageReader:
     def _take_idle(self) -> ImageChild | None:
         with self._lock:
             since, child = self._idle.pop() if self._idle else (0.0, None)
-        if child is not None and time.monotonic() - since > _SHELF_SECONDS:
-            child.close()
-            return None
-        return child
+        if child is None or (child.alive and time.monotonic() - since <= _SHELF_SECONDS):
+            return child
+        child.close()
+        return None
 
 
 def _text(path: Path) -> str:

@@ -120,6 +120,11 @@ class ImageChild:
         """The child's process id."""
         return self._process.pid if self._process else None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still there, as far as its end has been noticed."""
+        return self._thread.is_alive()
+
     def ask(
         self,
         task: str,
@@ -217,13 +222,13 @@ def _start(role: Role, work_dir: Path, errors: IO[bytes]) -> subprocess.Popen[st
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=_environment(work_dir),
+        env=child_environment(work_dir),
         cwd=work_dir,
         encoding="utf-8",
     )
 
 
-def _environment(work_dir: Path) -> dict[str, str]:
+def child_environment(work_dir: Path) -> dict[str, str]:
     """Return the child's whole environment: what it needs to start, and none of our secrets."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
     return kept | {

@@ -16,6 +16,22 @@ _ORIENTATION = "orientation"
 _PRIVATE_FIELDS = ("exif-ifd3-", "exif-ifd1-", "exif-ifd2-MakerNote")
 """libvips numbers the parts of EXIF: 1 is the thumbnail's, 3 the place."""
 _PRIVATE_BLOCKS = ("xmp-data", "iptc-data", "photoshop-data", _THUMBNAIL)
+_STRUCTURAL_TAGS = frozenset(
+    {
+        "ColorSpace",
+        "ComponentsConfiguration",
+        "ExifVersion",
+        "FlashpixVersion",
+        "Orientation",
+        "PixelXDimension",
+        "PixelYDimension",
+        "ResolutionUnit",
+        "XResolution",
+        "YCbCrPositioning",
+        "YResolution",
+    }
+)
+"""What encoders write by themselves: EXIF of these alone tells nothing about the picture."""
 _SPACE_OF_PROFILE = slice(16, 20)
 """Where an ICC profile names its colour space (ICC.1:2022, 7.2.1)."""
 _SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
@@ -47,7 +63,7 @@ def lacks_metadata_of(image: pyvips.Image, source: pyvips.Image) -> bool:
     wants_profile = profile is not None and PROFILE not in image.get_fields()
     if wants_profile and profile is not None and profile_fits(profile, image):
         return True
-    return _EXIF in source.get_fields() and _EXIF not in image.get_fields()
+    return _tells_something(source) and not _tells_something(image)
 
 
 def carries_private_metadata(image: pyvips.Image) -> bool:
@@ -64,13 +80,26 @@ def with_metadata_of(image: pyvips.Image, source: pyvips.Image) -> pyvips.Image:
     profile = profile_of(source)
     if PROFILE not in fields and profile is not None and profile_fits(profile, marked):
         marked.set_type(pyvips.GValue.blob_type, PROFILE, profile)
-    if _EXIF not in fields and _EXIF in source.get_fields():
+    if _tells_something(source) and not _tells_something(marked):
         _copy_exif(marked, source)
     _remove_private(marked)
     return marked
 
 
+def _tells_something(image: pyvips.Image) -> bool:
+    """Tell whether there is EXIF that somebody may care for, and that may be passed on."""
+    return any(
+        name.startswith("exif-ifd")
+        and not name.startswith(_PRIVATE_FIELDS)
+        and name.partition("-ifd")[2].partition("-")[2] not in _STRUCTURAL_TAGS
+        for name in image.get_fields()
+    )
+
+
 def _copy_exif(image: pyvips.Image, source: pyvips.Image) -> None:
+    for name in image.get_fields():
+        if name.startswith("exif-ifd"):
+            image.remove(name)
     image.set_type(pyvips.GValue.blob_type, _EXIF, bytes(source.get(_EXIF)))
     for name in source.get_fields():
         if name.startswith("exif-ifd"):
