@@ -29,6 +29,7 @@ from smi_desktop.services.shop import (
     UPSAMPLER_API_KEY,
     Shop,
 )
+from smi_desktop.services.upscaling import find_source
 from smi_desktop.services.webhooks import Receipt, receive_stripe_event
 from smi_desktop.services.work import TaskKind
 from smi_desktop.store import orders, tasks
@@ -46,6 +47,19 @@ from tests.fakes.upscaler import FakeLocalUpscaler, FakeRemoteUpscaler
 
 WEBHOOK_SECRET = "whsec_test"
 LEASE = timedelta(seconds=60)
+
+
+class OwnWeb(FakeFetcher):
+    """The fake web, with the shop's own sources in it as its relay would serve them."""
+
+    shop: Shop | None = None
+
+    def fetch(self, url: str, destination: Path, *, max_bytes: int) -> None:
+        """Write what the address holds."""
+        if self.shop is not None and "/smi/v1/source/" in url:
+            token, number = url.split("/")[-2:]
+            self.pages[url] = find_source(self.shop, token, number)[0].read_bytes()
+        super().fetch(url, destination, max_bytes=max_bytes)
 
 
 @dataclass
@@ -67,7 +81,7 @@ class World:
         )
     )
     images: FakeImageReader = field(default_factory=FakeImageReader)
-    fetcher: FakeFetcher = field(default_factory=FakeFetcher)
+    fetcher: OwnWeb = field(default_factory=OwnWeb)
     mailer: FakeMailer = field(default_factory=FakeMailer)
     local_upscaler: FakeLocalUpscaler = field(default_factory=FakeLocalUpscaler)
 
@@ -92,6 +106,7 @@ class World:
             work_dir=self.folder / "work",
             mode=self.mode,
         )
+        self.fetcher.shop = self.shop
         self.set(mail_from="shop@studio.example", public_url="https://shop.example")
 
     def set(self, **changes: Any) -> None:

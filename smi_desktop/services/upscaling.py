@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import random
+import tempfile
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,20 @@ def ask_for_attempt(session: Session, order: Order, *, now: datetime, provider: 
         order_id=order.id,
         payload={"attempt": order.attempt, "provider": provider},
     )
+
+
+def _check_reachable(shop: Shop, settings: ShopSettings, image_url: str) -> None:
+    shop.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=shop.work_dir, prefix="reach-") as folder:
+        try:
+            shop.fetcher(settings).fetch(
+                image_url, Path(folder) / "source", max_bytes=settings.source_max_bytes
+            )
+        except RejectedError as error:
+            raise TransientError(
+                f"The shop's own address {settings.public_url} does not give the picture: "
+                f"{error.message}"
+            ) from error
 
 
 def begin_attempt(shop: Shop, task: Claim) -> tuple[Order, Upscale] | None:
@@ -110,14 +125,27 @@ def begin_attempt(shop: Shop, task: Claim) -> tuple[Order, Upscale] | None:
 
 
 def submit_upscale(shop: Shop, task: Claim) -> Outcome:
-    """Hand the picture to the remote upscaler, once."""
+    """Hand the picture to the remote upscaler, once.
+
+    Raises:
+        TransientError: Our own address does not answer from outside, so the upscaler could not fetch the
+            picture either and would fail the order for it; nothing was begun.
+    """
+    settings = shop.settings()
+    with shop.database.read() as session:
+        wanted = orders.get(session, task.order_id or "")
+    if wanted is None or not _may_be_made(wanted, int(task.payload["attempt"])):
+        return Done()
+    image_url = (
+        f"{settings.public_url}/smi/v1/source/{shop.token('source', wanted.id)}/{wanted.number}"
+    )
+    _check_reachable(shop, settings, image_url)
     begun = begin_attempt(shop, task)
     if begun is None:
         return Done()
     order, upscale = begun
-    settings = shop.settings()
     request = UpscaleRequest(
-        image_url=f"{settings.public_url}/smi/v1/source/{shop.token('source', order.id)}/{order.number}",
+        image_url=image_url,
         factor=order.factor,
         callback_url=(
             f"{settings.public_url}/smi-webhook/upsampler/"
