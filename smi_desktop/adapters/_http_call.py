@@ -76,8 +76,7 @@ def call(
 ) -> Answer:
     """Send a request and return the whole answer, whatever its status.
 
-    Args:
-        body: JSON, or None for a request without a body (which counts as sent once connected).
+    `body` is JSON, or None for a request without one, which counts as sent in any case.
 
     Raises:
         NotSentError: The call surely had no effect.

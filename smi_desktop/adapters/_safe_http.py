@@ -62,8 +62,7 @@ def resolve(host: str, port: int) -> list[str]:
 def check_url(url: str, *, allow_loopback: bool, resolver: Resolver = resolve) -> CheckedUrl:
     """Return the address if it may be asked.
 
-    Args:
-        allow_loopback: Also `http` and any port, but for the literal 127.0.0.1 and [::1] alone.
+    With `allow_loopback` also `http` and any port, but for the literal 127.0.0.1 and [::1] alone.
 
     Raises:
         RejectedError: Not `https` on port 443 of a public host, or not well-formed.
@@ -93,11 +92,9 @@ def check_url(url: str, *, allow_loopback: bool, resolver: Resolver = resolve) -
 def open_connection(
     url: CheckedUrl, *, timeout: float, tls: ssl.SSLContext | None = None
 ) -> http.client.HTTPConnection:
-    """Connect to one of the checked addresses.
+    """Connect to one of the checked addresses; `tls` verifies the certificate for the URL's host.
 
-    Args:
-        timeout: Seconds for connecting, and for each wait on the connection after that.
-        tls: Verifies the certificate for the URL's host; the system's authorities if left out.
+    `timeout` is in seconds, for connecting and for each wait on the connection after that.
 
     Raises:
         OSError: No address answers, or the certificate is not the host's.

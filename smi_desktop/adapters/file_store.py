@@ -177,7 +177,7 @@ def _translated(failure: str) -> Iterator[None]:
         yield
     except OSError as error:
         _log.warning("%s: %s", failure, error)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise TransientError(f"{failure}: the disk is full.") from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise TransientError(f"{failure}: access to the folder is denied.") from error

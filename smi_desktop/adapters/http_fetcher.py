@@ -109,18 +109,19 @@ class HttpFetcher:
             destination, source=f"{url.host}:{url.port}{url.target.partition('?')[0]}"
         )
         with _translated(part), self._connected(url, ends_at) as connection:
-            headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+            # No "Connection: close": with it, some servers leave the length out of their answer.
+            headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
             headers.update(part.resume_headers(max_bytes))
             connection.request("GET", url.target, headers=headers)
-            response = connection.getresponse()
-            if response.status in _REDIRECTS:
-                return _location(response)
-            if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                part.discard()
-                raise TransientError("The server does not continue this download: start anew.")
-            _refuse_errors(response)
-            total = _begin(response, part, max_bytes)
-            _receive(response, part, max_bytes, ends_at)
+            with connection.getresponse() as response:
+                if response.status in _REDIRECTS:
+                    return _location(response)
+                if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    part.discard()
+                    raise TransientError("The server does not continue this download: start anew.")
+                _refuse_errors(response)
+                total = _begin(response, part, max_bytes)
+                _receive(response, part, max_bytes, ends_at)
             part.finish(total)
         return None
 
@@ -176,6 +177,9 @@ def _begin(response: http.client.HTTPResponse, part: PartialFile, max_bytes: int
     """Continue the part or empty it, as the answer says. Return the file's size, if it is told."""
     validator = Validator.of(response.getheader("ETag"), response.getheader("Last-Modified"))
     length = response.length  # what is still to come, from Content-Length
+    if length is None and not response.chunked:
+        # Its end looks like a cut. A cut among the headers also ends here, as an empty file.
+        raise TransientError("The server does not tell where the file ends.")
     if response.status == HTTPStatus.PARTIAL_CONTENT:
         named = _CONTENT_RANGE.fullmatch(response.getheader("Content-Range") or "")
         told = (int(named[1]), int(named[2]), int(named[3])) if named else (-1, -1, -1)
@@ -220,7 +224,7 @@ def _translated(part: PartialFile) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise TransientError("The server's certificate cannot be trusted.") from error
     except (OSError, http.client.HTTPException) as error:
-        if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             part.discard()
             raise TransientError("The download cannot be stored: the disk is full.") from error
         _log.info("A download broke off: %s", type(error).__name__)

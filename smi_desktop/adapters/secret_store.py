@@ -236,14 +236,14 @@ def _check_value(value: str) -> None:
 
 
 def _system_backend() -> KeyringBackend:
-    import keyring  # noqa: PLC0415  imported late: it looks for D-Bus and every installed backend
+    import keyring
 
     return keyring.get_keyring()
 
 
 def _refuse_unfit(backend: KeyringBackend) -> None:
-    from keyring.backends import fail, null  # noqa: PLC0415
-    from keyring.backends.chainer import ChainerBackend  # noqa: PLC0415
+    from keyring.backends import fail, null
+    from keyring.backends.chainer import ChainerBackend
 
     if isinstance(backend, ChainerBackend):
         for each in backend.backends:
@@ -262,7 +262,7 @@ def _refuse_unfit(backend: KeyringBackend) -> None:
 
 @contextmanager
 def _keyring_translated() -> Iterator[None]:
-    from keyring.errors import (  # noqa: PLC0415
+    from keyring.errors import (
         InitError,
         KeyringError,
         KeyringLocked,

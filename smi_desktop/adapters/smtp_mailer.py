@@ -170,7 +170,7 @@ def _refusal(
     what: str,
     code: int,
     words: bytes,
-    for_good: type[RejectedError] | type[ProviderAccountError],
+    for_good: type[RejectedError | ProviderAccountError],
 ) -> SmiError:
     """Return TransientError for any reply but 5xx, and what the step says for that one."""
     message = f"{what}: {code} {_quoted(words)}"

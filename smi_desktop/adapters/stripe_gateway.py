@@ -3,7 +3,8 @@
 Which errors mean "again later", "our account" or "no for good" is decided in `_translated` alone,
 from https://docs.stripe.com/error-handling and the SDK's error classes. It is closed by default:
 what it does not know leaves as it came and counts as a bug of ours, never as success. An answer
-that is not what Stripe documents (a captive portal's page, a proxy's 404) is none: ask again.
+that is not what Stripe documents (a captive portal's page, a proxy's 404) is none: ask again;
+`_stripe_http` sorts those out before the SDK trips over them.
 
 Importing this module imports the SDK (some tenths of a second), so import it when it is needed.
 """
@@ -29,6 +30,7 @@ from stripe.params.checkout import (
 
 from smi_desktop.adapters._addresses import is_loopback_url
 from smi_desktop.adapters._http_answers import retry_after_seconds
+from smi_desktop.adapters._stripe_http import StrictRequestsClient
 from smi_desktop.domain.errors import (
     InvalidInputError,
     NotFoundError,
@@ -76,7 +78,7 @@ class StripeGateway:
             secret_key,
             base_addresses={"api": api_base} if api_base else None,
             max_network_retries=_MAX_NETWORK_RETRIES,
-            http_client=stripe.RequestsClient(timeout=timeout, session=session),
+            http_client=StrictRequestsClient(timeout=timeout, session=session),
         )
 
     def create_session(self, request: CheckoutRequest, *, idempotency_key: str) -> CheckoutSession:
@@ -237,10 +239,9 @@ def _from_status(error: stripe.StripeError) -> Exception:
     if isinstance(error, stripe.RateLimitError) or status in {408, 409, 429}:
         wait = retry_after_seconds(error.headers)
         return TransientError("Stripe asks us to slow down.", retry_after=wait)
-    if status >= _SERVER_ERROR or error.error is None:
-        # Without Stripe's error object it was not Stripe that answered, or not in full.
+    if status >= _SERVER_ERROR:
         wait = retry_after_seconds(error.headers)
-        return TransientError(f"Stripe gave no usable answer (HTTP {status}).", retry_after=wait)
+        return TransientError(f"Stripe is busy or away (HTTP {status}).", retry_after=wait)
     words = (error.user_message or error.code or "no reason given")[:_LONGEST_QUOTE]
     if status == 404 or error.code == "resource_missing":
         return NotFoundError(f"Stripe does not know this: {words}")
@@ -254,7 +255,7 @@ class _UnusableAnswerError(Exception):
 
 
 def _session(found: Mapping[str, Any]) -> CheckoutSession:
-    details = found.get("customer_details") or {}
+    details = _mapping(found, "customer_details")
     expires_at = found.get("expires_at")
     return CheckoutSession(
         id=_text(found, "id"),
@@ -339,7 +340,14 @@ def _moment(found: Mapping[str, Any], name: str) -> datetime:
 
 
 def _metadata(found: Mapping[str, Any]) -> dict[str, str]:
-    return {str(key): str(value) for key, value in (found.get("metadata") or {}).items()}
+    return {str(key): str(value) for key, value in _mapping(found, "metadata").items()}
+
+
+def _mapping(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = found.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise _UnusableAnswerError(name)
+    return value or {}
 
 
 def _livemode(found: Mapping[str, Any]) -> bool:

@@ -52,8 +52,10 @@ _SUBMIT_LIMITS: Final = (RateLimitItemPerMinute(90), RateLimitItemPerHour(6000))
 _STATUS_LIMITS: Final = (RateLimitItemPerMinute(240),)
 
 # The words that the public clients treat as final (nodes.py, see above).
-_ACCOUNT_WORDS: Final = re.compile(r"invalid api key|unauthori[sz]ed|insufficient credit", re.I)
-_PICTURE_WORDS: Final = re.compile(r"unsupported|not allowed|exceed|too large", re.I)
+_ACCOUNT_WORDS: Final = re.compile(
+    r"invalid api key|unauthori[sz]ed|insufficient credit", re.IGNORECASE
+)
+_PICTURE_WORDS: Final = re.compile(r"unsupported|not allowed|exceed|too large", re.IGNORECASE)
 _AGAIN_LATER: Final = frozenset({408, 409, 425, 429})
 _THIS_PICTURE: Final = frozenset({400, 413, 415, 422})
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,200}")
