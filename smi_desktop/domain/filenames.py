@@ -7,10 +7,12 @@ import unicodedata
 from typing import Final
 from urllib.parse import quote
 
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
+_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]+')
 # Marks that turn the direction of text: `photo[U+202E]gpj.exe` would read as a picture.
 _DIRECTION: Final = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST_TITLE: Final = 80
+# The common file systems take names of 255 bytes; the rest of a name needs some forty of them.
+_MOST_BYTES: Final = 200
 
 
 def download_name(
@@ -19,7 +21,8 @@ def download_name(
     """Return `{title}_{8x}_{WxH}_{order}.{ext}`, safe on every common file system."""
     plain = _DIRECTION.sub("", unicodedata.normalize("NFC", title))
     plain = _UNSAFE.sub(" ", plain)
-    plain = re.sub(r"\s+", "-", plain.strip())[:_LONGEST_TITLE].strip(".-_ ") or "picture"
+    plain = re.sub(r"\s+", "-", plain.strip())[:_LONGEST_TITLE]
+    plain = plain.encode()[:_MOST_BYTES].decode(errors="ignore").strip(".-_ ") or "picture"
     return f"{plain}_{resolution}_{width}x{height}_{number}.{ext}"
 
 
