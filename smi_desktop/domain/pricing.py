@@ -23,9 +23,9 @@ class Rounding(StrEnum):
     """How a computed price becomes a price on the label."""
 
     NEAREST = "nearest"
-    """To the nearest minor unit, halves up."""
+    """To the nearest amount that can be charged, halves up."""
     UP = "up"
-    """Up to the next minor unit: the margin is never rounded away."""
+    """Up to the next amount that can be charged: the margin is never rounded away."""
     TENTHS = "tenths"
     """Up to the next tenth of a major unit: 0.96 becomes 1.00."""
     CHARM = "charm"
@@ -127,8 +127,6 @@ def price_upscale(
     cost_usd = credit_count * rule.usd_per_credit
     major = cost_usd * _usd_rate(rule.currency, rate) * (1 + rule.markup_percentage / 100)
     amount = max(_round_price(major, rule), _floor_minor(rule))
-    step = charge_step(rule.currency)
-    amount = -(-amount // step) * step
     return Price(
         resolution, credit_count, cost_usd, Money(amount, rule.currency), out_width, out_height
     )
@@ -152,22 +150,24 @@ def _floor_minor(rule: PriceRule) -> int:
             f"The smallest charge in {rule.currency.upper()} is not known: "
             "set the shop's own minimum price."
         )
-    return max(known or 0, rule.minimum_minor)
+    step = charge_step(rule.currency)
+    return -(-max(known or 0, rule.minimum_minor) // step) * step
 
 
 def _round_price(major: Decimal, rule: PriceRule) -> int:
+    """Round to minor units, in the steps that can be charged: 0.96 of a króna is no price."""
+    step = charge_step(rule.currency)
     scale: int = 10 ** minor_digits(rule.currency)
     minor = major * scale
     match rule.rounding:
         case Rounding.NEAREST:
-            return int(minor.to_integral_value(ROUND_HALF_UP))
+            return int((minor / step).to_integral_value(ROUND_HALF_UP)) * step
         case Rounding.UP:
-            return int(minor.to_integral_value(ROUND_CEILING))
-        case Rounding.TENTHS:
-            step = max(1, scale // 10)
             return int((minor / step).to_integral_value(ROUND_CEILING)) * step
+        case Rounding.TENTHS:
+            tenth = max(step, scale // 10)
+            return int((minor / tenth).to_integral_value(ROUND_CEILING)) * tenth
         case Rounding.CHARM:
-            # 0.99 where the unit has decimals, 99 where it has none.
-            whole = scale if scale > 1 else 100
-            tail = whole // 100
-            return int(((minor + tail) / whole).to_integral_value(ROUND_CEILING)) * whole - tail
+            # 0.99 where the smallest step is a hundredth, 99 where it is a whole unit.
+            whole = 100 * step
+            return int(((minor + step) / whole).to_integral_value(ROUND_CEILING)) * whole - step
