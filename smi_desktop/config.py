@@ -18,7 +18,14 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,11 +33,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from smi_desktop.domain.errors import ConfigurationError
+from smi_desktop.domain.errors import ConfigurationError, InvalidInputError
 from smi_desktop.domain.money import normalize_currency
 from smi_desktop.domain.pricing import ExchangeRate, PriceRule, Rounding
 
 CONFIG_FILE = "config.toml"
+_TEN_YEARS = 10 * 366 * 24
+_ORIGIN = re.compile(r"https?://[^\s/?#@\\]+")
 _EMAIL = re.compile(r"[^@\s<>\"',;:\\()\[\]]+@[^@\s<>\"',;:\\()\[\]]+")
 
 
@@ -129,7 +138,8 @@ def load_process_config(data_dir: Path | None) -> ProcessConfig:
 class ShopSettings(BaseModel):
     """How the shop sells. Every field has a working default and a meaning a person can read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An infinite span would be taken here and fail at the delivery of a picture that is paid for.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # The studio
     studio_name: Annotated[str, Field(min_length=1, max_length=80)] = "My studio"
@@ -181,10 +191,10 @@ class ShopSettings(BaseModel):
     result_max_bytes: Annotated[int, Field(gt=0)] = 2 * 2**30
 
     # Delivery and clean-up
-    link_hours: Annotated[float, Field(gt=0)] = 24.0
-    file_grace_hours: Annotated[float, Field(ge=0)] = 72.0
+    link_hours: Annotated[float, Field(gt=0, le=_TEN_YEARS)] = 24.0
+    file_grace_hours: Annotated[float, Field(ge=0, le=_TEN_YEARS)] = 72.0
     """How long the file is kept after its link has ended."""
-    temporary_file_hours: Annotated[float, Field(gt=0)] = 24.0
+    temporary_file_hours: Annotated[float, Field(gt=0, le=_TEN_YEARS)] = 24.0
     cleanup_seconds: Annotated[float, Field(gt=0)] = 300.0
 
     # Mail
@@ -211,7 +221,20 @@ class ShopSettings(BaseModel):
     @field_validator("currency")
     @classmethod
     def _currency_is_a_code(cls, value: str) -> str:
-        return normalize_currency(value)
+        try:
+            return normalize_currency(value)
+        except InvalidInputError as error:
+            raise ValueError(error.message) from error
+
+    @field_validator("site_origins")
+    @classmethod
+    def _are_origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Browsers send an origin in small letters and without a slash at its end."""
+        origins = tuple(value.rstrip("/").lower() for value in values)
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is not an origin such as 'https://studio.example'")
+        return origins
 
     @field_validator("time_zone")
     @classmethod
@@ -229,8 +252,10 @@ class ShopSettings(BaseModel):
 
     @field_validator("public_url", "upsampler_api_base", "stripe_api_base")
     @classmethod
-    def _is_web_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+    def _is_web_address(cls, value: str, about: ValidationInfo) -> str:
+        if not value and about.field_name == "stripe_api_base":
+            return value
+        if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
             raise ValueError(f"'{value}' is not a web address")
         return value.rstrip("/")
 
