@@ -89,6 +89,7 @@ class Storefront:
             email=fields_of.optional_text(fields, "email", 254),
             quote_id=fields_of.optional_text(fields, "quote_id", 1000),
             terms_accepted=fields_of.truth(fields, "terms_accepted"),
+            terms_version=fields_of.optional_text(fields, "terms_version", 100),
             page_url=fields_of.optional_text(fields, "page_url", 2000)
             or request.headers.get("referer"),
         )

@@ -19,11 +19,12 @@ from smi_desktop.domain.pricing import Price, Resolution
 from smi_desktop.domain.tokens import new_order_id, new_order_number
 from smi_desktop.services.catalogue import secure_source
 from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
-from smi_desktop.services.prices import Offer, find_image, make_offer, read_quote
+from smi_desktop.services.prices import Offer, Quote, find_image, make_offer, read_quote
 from smi_desktop.services.shop import Shop
 from smi_desktop.store import orders, timeline
 from smi_desktop.store.models import Image, Order
 
+_OUR_PARAMETERS: Final = frozenset({"smi_payment", "session_id", "job_id"})
 _LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -43,6 +44,7 @@ class CheckoutForm:
     email: str | None = None
     quote_id: str | None = None
     terms_accepted: bool = False
+    terms_version: str | None = None
     page_url: str | None = None
 
 
@@ -69,14 +71,16 @@ def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
         raise InvalidInputError(
             "This is not one e-mail address. Please check it, or leave it empty."
         )
-    if settings.terms_required and not form.terms_accepted:
-        raise TermsRequiredError("Please accept the terms of sale to go on.")
+    if settings.terms_required:
+        _check_terms(settings, form)
     image = find_image(shop, form.attachment_id)
     offer = make_offer(shop, settings, image, form.resolution)
-    amount = _agree_on_price(shop, form, offer.price)
+    quote = _find_quote(shop, form)
+    amount = _agree_on_price(shop, quote, offer.price)
     source_key = secure_source(shop, settings, image)
     order = _new_order(shop, settings, form, image, offer)
     order.amount_minor = amount.amount_minor
+    order.quote_id = form.quote_id if quote is not None else None
     order.source_key = source_key
     order.source_sha256 = source_key.partition("/")[2].partition(".")[0]
     with shop.database.write() as session:
@@ -97,13 +101,27 @@ def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
     return _remember_session(shop, order.id, checkout, amount)
 
 
-def _agree_on_price(shop: Shop, form: CheckoutForm, price: Price) -> Money:
-    """Charge what was shown while the quote holds, and never another price without saying so."""
+def _check_terms(settings: ShopSettings, form: CheckoutForm) -> None:
+    """Refuse without consent; a page kept by a browser or a CDN may have shown older terms."""
+    if not form.terms_accepted:
+        raise TermsRequiredError("Please accept the terms of sale to go on.")
+    if form.terms_version is not None and form.terms_version != settings.terms_version:
+        raise TermsRequiredError("The terms of sale have changed. Please read and accept them.")
+
+
+def _find_quote(shop: Shop, form: CheckoutForm) -> Quote | None:
+    """Return the quote that the customer was shown for this picture, if it is one of ours."""
     quote = read_quote(shop, form.quote_id) if form.quote_id else None
-    if quote is None or quote.attachment_id != form.attachment_id:
+    return quote if quote is not None and quote.attachment_id == form.attachment_id else None
+
+
+def _agree_on_price(shop: Shop, quote: Quote | None, price: Price) -> Money:
+    """Charge what was shown while the quote holds, and never another price without saying so."""
+    if quote is None:
         return price.price
-    quoted = quote.prices.get(form.resolution.value)
-    if quoted is not None and shop.now() < quote.expires_at:
+    quoted = quote.prices.get(price.resolution.value)
+    same_currency = quoted is not None and quoted.currency == price.price.currency
+    if quoted is not None and same_currency and shop.now() < quote.expires_at:
         return quoted
     if quoted != price.price:
         raise PriceChangedError(f"The price is {price.price} now. Please look at it again.")
@@ -144,7 +162,6 @@ def _new_order(
                 "rounding", "usd_rate", "usd_rate_as_of",
             },
         ),
-        quote_id=form.quote_id,
         checkout_expires_at=now + timedelta(minutes=settings.checkout_minutes),
         email=form.email,
         page_url=allowed_page(settings, form.page_url),
@@ -212,7 +229,11 @@ def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
 
 
 def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:
-    """Return the page if its origin is one of the studio's, else None."""
+    """Return the page if its origin is one of the studio's, else None.
+
+    What an earlier purchase has put into its address is taken out: its job id is that buyer's secret, and
+    the first of two is the one that a script would read.
+    """
     if not page_url or len(page_url) > 2000 or not page_url.isprintable():
         return None
     try:
@@ -220,7 +241,12 @@ def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:
         origin = f"{parts.scheme}://{parts.netloc}"
     except ValueError:
         return None
-    return page_url if is_own_origin(settings, origin) else None
+    if not is_own_origin(settings, origin):
+        return None
+    kept = (
+        piece for piece in parts.query.split("&") if piece.partition("=")[0] not in _OUR_PARAMETERS
+    )
+    return urlunsplit(parts._replace(query="&".join(kept)))
 
 
 def is_own_origin(settings: ShopSettings, origin: str) -> bool:
