@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
@@ -12,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smi_desktop.domain.errors import SmiError
+from smi_desktop.domain.errors import NotFoundError, SmiError
 from smi_desktop.services.shop import Shop
-from webhook_relay.answers import answer_error, json_error, unexpected
+from webhook_relay.answers import answer_error, json_error
 from webhook_relay.hooks import Hooks
 from webhook_relay.limits import RateLimits, TooManyRequestsError, client_address
 from webhook_relay.middleware import BodyLimits, CommonHeaders
@@ -24,7 +25,8 @@ from webhook_relay.storefront import Storefront
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+_JOB_STATUS: Final = "/smi/v1/job-status/"
+_JOB_CODE: Final = "job_not_found"
 
 
 def create_app(shop: Shop) -> Starlette:
@@ -55,6 +57,7 @@ def create_app(shop: Shop) -> Starlette:
         Route("/smi/v1/download/{token}", shopfront.download, methods=["GET"]),
         Route("/smi/v1/source/{token}/{number}", shopfront.source, methods=["GET"]),
         Route("/smi-webhook/stripe/", hooks.stripe, methods=["POST"]),
+        Route("/smi-webhook/stripe", hooks.stripe, methods=["POST"]),
         Route("/smi-webhook/upsampler/{secret}", hooks.upsampler, methods=["POST"]),
         # The order page hides its id from the address bar; a reload is led back by a script.
         Route("/order", pages.hidden_order, methods=["GET"]),
@@ -63,25 +66,26 @@ def create_app(shop: Shop) -> Starlette:
         Route("/assets/{name:path}", pages.asset, methods=["GET"]),
         Route("/healthz", pages.healthz, methods=["GET"]),
     ]  # fmt: skip
-    return Starlette(
+    application = Starlette(
         routes=routes,
         middleware=[
-            Middleware(CommonHeaders, settings=shop.settings),
-            Middleware(BodyLimits, settings=shop.settings),
+            Middleware(CommonHeaders, settings=runtime.settings),
+            Middleware(BodyLimits, settings=runtime.settings),
         ],
         exception_handlers={
             SmiError: _on_own_error,
             TooManyRequestsError: _on_too_many,
             HTTPException: _on_http_error,
-            Exception: _on_bug,
         },
     )
+    # A redirect would be made of the Host header, which anybody can write; Stripe follows none anyway.
+    application.router.redirect_slashes = False
+    return application
 
 
 async def _on_own_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SmiError)
-    code = "job_not_found" if "/job-status/" in request.url.path else "not_found"
-    return answer_error(error, not_found_code=code)
+    return answer_error(error, not_found_code=_not_found_code(request))
 
 
 async def _on_too_many(_request: Request, error: Exception) -> Response:
@@ -89,12 +93,16 @@ async def _on_too_many(_request: Request, error: Exception) -> Response:
     return error.answer()
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = _HTTP_CODES.get(error.status_code, "http_error")
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        code = _not_found_code(request)
+        words = "Job not found" if code == _JOB_CODE else "There is nothing at this address."
+        return answer_error(NotFoundError(words), not_found_code=code)
+    code = "method_not_allowed" if error.status_code == 405 else "http_error"
     headers = dict(error.headers) if error.headers else None
     return json_error(error.status_code, code, error.detail, headers)
 
 
-async def _on_bug(_request: Request, error: Exception) -> Response:
-    return unexpected(error)
+def _not_found_code(request: Request) -> str:
+    return _JOB_CODE if request.scope["path"].startswith(_JOB_STATUS) else "not_found"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -14,8 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smi_desktop.config import ShopSettings
+from smi_desktop.domain.errors import SmiError
 from smi_desktop.services.checkout import is_own_origin
-from webhook_relay.answers import json_error
+from webhook_relay.answers import answer_error, json_error, unexpected
 
 _access = logging.getLogger("webhook_relay.access")
 _WEBHOOK_PREFIX: Final = "/smi-webhook/"
@@ -23,11 +24,15 @@ _WEBHOOK_PREFIX: Final = "/smi-webhook/"
 _SECRET_PATH: Final = re.compile(
     r"(/smi/v1/(?:download|job-status|source)/|/smi-webhook/upsampler/|/order/)([^/?]{4})[^/?]*"
 )
+_LONGEST_LOGGED: Final = 500
+
+Settings = Callable[[], Awaitable[ShopSettings]]
 
 
 def mask_path(path: str) -> str:
-    """Return a path without the secrets that travel in it."""
-    return _SECRET_PATH.sub(r"\1\2…", path)
+    """Return a path without the secrets that travel in it, on one line and of bounded length."""
+    masked = _SECRET_PATH.sub(r"\1\2…", path[:_LONGEST_LOGGED])
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in masked)
 
 
 class BodyLimits:
@@ -37,7 +42,7 @@ class BodyLimits:
     byte over, or at once where it says so.
     """
 
-    def __init__(self, app: ASGIApp, settings: Callable[[], ShopSettings]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
 
@@ -46,7 +51,7 @@ class BodyLimits:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self._app(scope, receive, send)
             return
-        settings = await asyncio.to_thread(self._settings)
+        settings = await self._settings()
         webhook = scope["path"].startswith(_WEBHOOK_PREFIX)
         limit = settings.webhook_max_bytes if webhook else settings.body_max_bytes
         declared = Headers(scope=scope).get("content-length", "")
@@ -71,9 +76,12 @@ class BodyLimits:
 
 
 class CommonHeaders:
-    """Headers for every answer, CORS for the studio's origins, and one masked line in the access log."""
+    """Headers for every answer, CORS for the studio's origins, and one masked line in the access log.
 
-    def __init__(self, app: ASGIApp, settings: Callable[[], ShopSettings]) -> None:
+    The outermost of our own: whatever fails inside becomes an answer here, so that it carries them too.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
 
@@ -84,7 +92,7 @@ class CommonHeaders:
             return
         started = time.monotonic()
         status = 0
-        cors = await self._cors(scope)
+        cors: dict[str, str] = {}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -98,10 +106,15 @@ class CommonHeaders:
             await send(message)
 
         try:
+            cors = await self._cors(scope)
             if cors and scope["method"] == "OPTIONS":
                 await _answer_preflight(send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            answer = answer_error(error) if isinstance(error, SmiError) else unexpected(error)
+            if not status:
+                await answer(scope, receive, send_with_headers)
         finally:
             _access.info(
                 "%s %s %d %.0f ms",
@@ -115,7 +128,7 @@ class CommonHeaders:
         origin = Headers(scope=scope).get("origin")
         if origin is None or not scope["path"].startswith("/smi/v1/"):
             return {}
-        settings = await asyncio.to_thread(self._settings)
+        settings = await self._settings()
         if not is_own_origin(settings, origin):
             return {"Vary": "Origin"}
         return {

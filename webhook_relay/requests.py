@@ -12,7 +12,8 @@ from smi_desktop.domain.errors import InvalidInputError
 from smi_desktop.domain.pricing import Resolution
 
 _LARGEST_ID: Final = 2**53
-_MOST_FIELDS: Final = 100
+_MOST_FIELDS: Final = 300
+_LIST_FIELD: Final = "attachment_ids"
 _TRUE: Final = frozenset({"1", "true", "on", "yes"})
 
 
@@ -31,7 +32,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
         if kind == "application/json" or body.lstrip()[:1] == b"{":
             given = json.loads(body)
         else:
-            given = dict(parse_qsl(body.decode(), max_num_fields=_MOST_FIELDS))
+            given = _read_form(body)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError("The request's body cannot be read.") from error
     if not isinstance(given, dict):
@@ -109,6 +110,14 @@ def number_list(fields: dict[str, Any], name: str, most: int) -> list[int]:
     if len(good) != len(numbers):
         raise InvalidInputError(f"'{name}' must be a list of whole numbers.")
     return good
+
+
+def _read_form(body: bytes) -> dict[str, Any]:
+    """Return a form's fields; the last of a name wins, but a list may repeat its name, as forms do."""
+    pairs = parse_qsl(body.decode(), max_num_fields=_MOST_FIELDS)
+    fields: dict[str, Any] = dict(pairs)
+    listed = [value for name, value in pairs if name.removesuffix("[]") == _LIST_FIELD]
+    return {**fields, _LIST_FIELD: ",".join(listed)} if listed else fields
 
 
 def _number(value: object) -> int | None:

@@ -7,6 +7,7 @@ webhooks and downloads never stand behind them.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -29,6 +30,8 @@ class Runtime:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
+        self._settings: ShopSettings | None = None
+        self._settings_until = 0.0
 
     async def work(
         self, use_case: Callable[Concatenate[Shop, _P], _R], *args: _P.args, **kwargs: _P.kwargs
@@ -49,8 +52,11 @@ class Runtime:
         return await to_thread.run_sync(call, limiter=self._quick)
 
     async def settings(self) -> ShopSettings:
-        """Return the settings of this moment."""
-        return await self.work_plain(self.shop.settings)
+        """Return the settings of this moment: several times a request, so a thread only when they are old."""
+        if self._settings is None or time.monotonic() >= self._settings_until:
+            self._settings = await self.work_plain(self.shop.settings)
+            self._settings_until = time.monotonic() + self.shop.settings_seconds
+        return self._settings
 
     @cached_property
     def asset_version(self) -> str:

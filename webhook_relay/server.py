@@ -17,6 +17,7 @@ from typing import Any, Final
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
+from starlette.types import ASGIApp
 
 from smi_desktop.domain.errors import ConfigurationError
 from smi_desktop.services.shop import Shop
@@ -25,7 +26,7 @@ from webhook_relay.app import create_app
 _log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 8192
-_HEADER_MILLISECONDS: Final = 10_000
+_HEADER_SECONDS: Final = 10.0
 # What the kernel holds for a client that has gone looks sent. Small buffers keep that under about a
 # megabyte, and still carry some 5 MB/s to a client 100 ms away.
 _SEND_BUFFER: Final = 256 * 1024
@@ -76,13 +77,41 @@ def check_port(host: str, port: int) -> int:
 
 def serve(shop: Shop, host: str, port: int, *, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; returns when open requests have ended or a few seconds are over."""
-    asyncio.run(_serve(shop, host, port, on_ready))
+    asyncio.run(_serve_until_signal(shop, host, port, on_ready))
 
 
-async def _serve(shop: Shop, host: str, port: int, on_ready: Callable[[], None]) -> None:
-    application: Any = create_app(shop)
+async def _serve_until_signal(
+    shop: Shop, host: str, port: int, on_ready: Callable[[], None]
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    await serve_until(stopping, create_app(shop), host, port, on_ready=on_ready)
+
+
+async def serve_until(
+    stopping: asyncio.Event,
+    application: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[], None],
+    header_seconds: float = _HEADER_SECONDS,
+) -> None:
+    """Serve an ASGI application until an event is set.
+
+    Args:
+        stopping: Ends the server; open requests get a few seconds.
+        application: What answers.
+        host: The address to listen on.
+        port: The port; one that `check_port` has found free.
+        on_ready: Called once connections are taken.
+        header_seconds: How long a client may take to send a request's headers.
+    """
+    target: Any = application
     server = RelayServer(
-        application,
+        target,
         address=host,
         port=port,
         interface=Interfaces.ASGI,
@@ -90,20 +119,16 @@ async def _serve(shop: Shop, host: str, port: int, on_ready: Callable[[], None])
         backlog=_BACKLOG,
         backpressure=_BACKLOG,
         http1_settings=HTTP1Settings(
-            header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_SERVER_BUFFER
+            header_read_timeout=int(header_seconds * 1000), max_buffer_size=_SERVER_BUFFER
         ),
         log_enabled=False,
     )
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
     serving = asyncio.create_task(server.serve())
     ready = asyncio.create_task(_announce(host, port, on_ready))
-    done, _ = await asyncio.wait(
-        {serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED
-    )
+    stopped = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
+    stopped.cancel()
     if serving in done:
         await serving
         raise ConfigurationError("The relay's server has ended by itself.")

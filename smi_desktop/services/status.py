@@ -20,7 +20,8 @@ def find_order(shop: Shop, order_id: str) -> Order:
     Raises:
         NotFoundError: There is none.
     """
-    if not 0 < len(order_id) <= 64 or not order_id.isascii():
+    # PostgreSQL's text cannot even be asked for NUL.
+    if not 0 < len(order_id) <= 64 or not order_id.isascii() or not order_id.isprintable():
         raise NotFoundError("Job not found")
     with shop.database.read() as session:
         order = orders.get(session, order_id)
