@@ -151,6 +151,8 @@ class LocalFileStore:
             with suppress(FileExistsError):
                 each.mkdir(mode=_FOLDER_MODE)
                 _fsync_folder(each.parent)
+            if not each.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder should be")
             if stat.S_IMODE(each.stat().st_mode) != _FOLDER_MODE:
                 each.chmod(_FOLDER_MODE)
 

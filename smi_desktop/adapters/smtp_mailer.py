@@ -80,6 +80,11 @@ class SmtpMailer:
                 "A mail password is never sent without encryption: choose 'tls' or 'starttls', or "
                 "leave the user empty."
             )
+        if not (user + password).isascii():
+            # smtplib encodes a login as ASCII and fails on anything else in the middle of a mail.
+            raise ConfigurationError(
+                "The mail server's user and password may hold plain letters, figures and signs only."
+            )
         self._host, self._port, self._security = host, port, security
         self._user, self._password = user, password
         self._timeout, self._final_timeout = timeout, final_timeout
