@@ -40,13 +40,13 @@ def run_task(shop: Shop, task: Claim) -> None:
         outcome = HANDLERS[TaskKind(task.kind)](shop, task)
         _settle(shop, task, outcome)
     except LeaseLostError:
-        _log.warning("Task %s was taken over by another engine.", task.key)
+        _log.warning("%s was taken over by another engine.", _name(task))
     except Exception as error:
         try:
             _settle_failure(shop, task, error)
         except Exception:
             # The database is away: the lease ends by itself and the task is claimed again.
-            _log.exception("Task %s could not be settled.", task.key)
+            _log.exception("%s could not be settled.", _name(task))
 
 
 def _settle(shop: Shop, task: Claim, outcome: Outcome) -> None:
@@ -62,7 +62,7 @@ def _settle(shop: Shop, task: Claim, outcome: Outcome) -> None:
         try:
             outcome.afterwards()
         except Exception:
-            _log.exception("Tidying up after task %s failed; the next sweep does it.", task.key)
+            _log.exception("Tidying up after %s failed; the next sweep does it.", _name(task))
 
 
 def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
@@ -71,12 +71,12 @@ def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
     now = shop.now()
     if isinstance(error, ProviderAccountError | ConfigurationError):
         # Not this order's fault: it waits until the owner has mended the account.
-        _log.warning("Task %s waits: %s", task.key, message)
+        _log.warning("%s waits: %s", _name(task), message)
         _postpone(shop, task, _ACCOUNT_WAIT, message)
         return
     outside = isinstance(error, TransientError)
     if not outside:
-        _log.error("Task %s failed.", task.key, exc_info=error)
+        _log.error("%s failed.", _name(task), exc_info=error)
     if failures < (_PATIENCE_OUTSIDE if outside else _PATIENCE_OWN_BUG):
         asked = error.retry_after if isinstance(error, TransientError) else None
         wait = backoff(failures, jitter=random.random(), asked=asked)  # noqa: S311 - no secret
@@ -89,6 +89,11 @@ def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
         if task.order_id is not None:
             order = lock_order(session, task.order_id)
             hold_order(session, order, f"Given up after {failures} tries: {message}", at=now)
+
+
+def _name(task: Claim) -> str:
+    """Name a task in the log; its key may hold an order's id, which is its buyer's secret."""
+    return f"task {task.id} ({task.kind})"
 
 
 def _postpone(shop: Shop, task: Claim, wait: timedelta, message: str) -> None:

@@ -39,6 +39,8 @@ from smi_desktop.store.tasks import Claim
 
 EXTENSIONS = {"jpeg": "jpg", "png": "png"}
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+# A picture that has killed its child process this often will do so again.
+_TRIES_HERE = 3
 _DELIVERABLE = frozenset({PaymentStatus.PAID, PaymentStatus.PARTIALLY_REFUNDED})
 
 
@@ -134,6 +136,10 @@ def upscale_here(shop: Shop, task: Claim) -> Outcome:
                 seconds=(upscale.deadline_at - upscale.created_at).total_seconds(),
             )
         except BadResultError as error:
+            return _failed(shop, upscale.id, error.message)
+        except TransientError as error:
+            if task.failures < _TRIES_HERE:
+                raise
             return _failed(shop, upscale.id, error.message)
         partial_result.replace(result)
     return _deliver(shop, settings, order, upscale, result)

@@ -228,4 +228,4 @@ def _settle(session: Session, task: Claim, **values: object) -> None:
         .execution_options(synchronize_session=False)
     ).first()
     if settled is None:
-        raise LeaseLostError(f"Task {task.key} is held by somebody else by now.")
+        raise LeaseLostError(f"Task {task.id} is held by somebody else by now.")
