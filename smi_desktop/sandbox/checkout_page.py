@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from smi_desktop.config import is_email_address
 from smi_desktop.domain.money import Money
 from smi_desktop.resources import resource_path
 from smi_desktop.sandbox.http_messages import (
@@ -27,6 +26,7 @@ from smi_desktop.sandbox.http_messages import (
 from smi_desktop.sandbox.http_server import Route
 from smi_desktop.sandbox.store import Json
 from smi_desktop.sandbox.stripe_cards import TEST_CARDS
+from smi_desktop.sandbox.stripe_checks import is_email
 from smi_desktop.sandbox.stripe_ledger import CardPayment, StripeLedger
 
 _PAYMENT_REQUIRED: Final = 402
@@ -118,7 +118,7 @@ class CheckoutPage:
 
     def _errors(self, values: Mapping[str, str]) -> dict[str, str]:
         errors = {}
-        if not is_email_address(values["email"].strip()):
+        if not is_email(values["email"].strip()):
             errors["email"] = "Enter one e-mail address, such as robin@studio.example."
         card = _digits(values.get("card_number", ""))
         if card not in TEST_CARDS:

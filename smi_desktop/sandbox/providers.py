@@ -34,7 +34,6 @@ from smi_desktop.sandbox.upsampler_api import UpsamplerApi
 from smi_desktop.sandbox.upsampler_jobs import UpscaleJobs
 
 _ROUND_SECONDS: Final = 0.25
-_ROUNDS_BETWEEN_CLEANUPS: Final = 240
 
 
 class PortTakenError(Exception):
@@ -142,12 +141,9 @@ class Providers:
         self._jobs.stop()
 
     def _keep_time(self) -> None:
-        rounds = 0
         while not self._stopping.wait(_ROUND_SECONDS):
             self._ledger.expire_due_sessions()
-            if rounds % _ROUNDS_BETWEEN_CLEANUPS == 0:
-                self._jobs.remove_old_results()
-            rounds += 1
+            self._jobs.remove_old_results()
 
     def _bound_mail(self, faults: FaultScript, port: int) -> MailServer:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from smi_desktop.domain.money import STRIPE_MINIMUM, Money
@@ -18,6 +19,8 @@ _METADATA_KEY: Final = 40
 _METADATA_VALUE: Final = 500
 _REFERENCE_LENGTH: Final = 200
 _URL_LENGTH: Final = 5_000
+_EMAIL: Final = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\".]+(\.[^@\s<>,;\".]+)+")
+_EMAIL_LENGTH: Final = 254
 
 
 def check_session(params: Json, now: int) -> tuple[int, str]:
@@ -73,6 +76,11 @@ def check_metadata(metadata: dict[str, str] | None, name: str = "metadata") -> N
             )
 
 
+def is_email(text: str) -> bool:
+    """Tell whether the text is one plausible e-mail address."""
+    return len(text) <= _EMAIL_LENGTH and bool(_EMAIL.fullmatch(text))
+
+
 def check_refund(intent: Json, charge: Json | None, amount: int | None, refunded: int) -> int:
     """Decide how much of a payment can go back.
 
@@ -120,7 +128,7 @@ def _check_reference(params: Json) -> None:
     if len(params.get("client_reference_id", "")) > _REFERENCE_LENGTH:
         raise invalid("client_reference_id is too long.", "client_reference_id")
     email = params.get("customer_email")
-    if email is not None and ("@" not in email or " " in email):
+    if email is not None and not is_email(email):
         raise invalid(f"Invalid email address: {email}", "customer_email", "email_invalid")
 
 

@@ -30,6 +30,7 @@ _PIXELS_PER_CREDIT: Final = 4_000_000
 FIRST_CREDITS: Final = 1_000_000
 _REFUNDED: Final = "Your credits have been refunded."
 _IDLE_SECONDS: Final = 0.1
+_REMOVED_A_ROUND: Final = 100
 _UNFINISHED: Final = ("IN_QUEUE", "IN_PROGRESS")
 
 
@@ -153,12 +154,10 @@ class UpscaleJobs:
 
     def remove_old_results(self) -> None:
         """Delete results a day after their jobs were made."""
-        old = Selection(statuses=("SUCCESS",), created={"lt": self._clock.now() - _KEPT_SECONDS})
-        for job in self._store.rows("job", old):
-            if not job.get("removed"):
-                for suffix in ("png", "jpg"):
-                    self._path(job, suffix).unlink(missing_ok=True)
-                self._file({**job, "removed": True})
+        for job in self._store.due("job", "SUCCESS", self._clock.now(), _REMOVED_A_ROUND):
+            for suffix in ("png", "jpg"):
+                self._path(job, suffix).unlink(missing_ok=True)
+            self._file({**job, "removed": True})
 
     # --- the worker
 
@@ -248,7 +247,9 @@ class UpscaleJobs:
         self._file(job)
 
     def _file(self, job: Json) -> None:
-        self._store.put("job", job, status=job["status"])
+        kept = job["status"] == "SUCCESS" and not job.get("removed")
+        due = job["created"] + _KEPT_SECONDS if kept else None
+        self._store.put("job", job, status=job["status"], due=due)
 
     def _source(self, job: Json) -> Path:
         return self._folder / str(job["source"])
