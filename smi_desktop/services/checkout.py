@@ -76,13 +76,14 @@ def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
     image = find_image(shop, form.attachment_id)
     offer = make_offer(shop, settings, image, form.resolution)
     quote = _find_quote(shop, form)
-    amount = _agree_on_price(shop, quote, offer.price)
+    amount = _agree_on_price(shop, quote, image, offer.price)
     source_key = secure_source(shop, settings, image)
     order = _new_order(shop, settings, form, image, offer)
     order.amount_minor = amount.amount_minor
     order.quote_id = form.quote_id if quote is not None else None
     order.source_key = source_key
-    order.source_sha256 = source_key.partition("/")[2].partition(".")[0]
+    # `sources/{sha256}.{format}`: of the picture as it is now, which may not be as it was catalogued.
+    order.source_sha256, _, order.source_format = source_key.partition("/")[2].partition(".")
     with shop.database.write() as session:
         session.add(order)
         session.flush()
@@ -115,13 +116,17 @@ def _find_quote(shop: Shop, form: CheckoutForm) -> Quote | None:
     return quote if quote is not None and quote.attachment_id == form.attachment_id else None
 
 
-def _agree_on_price(shop: Shop, quote: Quote | None, price: Price) -> Money:
+def _agree_on_price(shop: Shop, quote: Quote | None, image: Image, price: Price) -> Money:
     """Charge what was shown while the quote holds, and never another price without saying so."""
     if quote is None:
         return price.price
     quoted = quote.prices.get(price.resolution.value)
-    same_currency = quoted is not None and quoted.currency == price.price.currency
-    if quoted is not None and same_currency and shop.now() < quote.expires_at:
+    if (
+        quoted is not None
+        and quoted.currency == price.price.currency
+        and quote.source_size == (image.width, image.height)
+        and shop.now() < quote.expires_at
+    ):
         return quoted
     if quoted != price.price:
         raise PriceChangedError(f"The price is {price.price} now. Please look at it again.")
@@ -144,7 +149,6 @@ def _new_order(
         attachment_id=image.attachment_id,
         post_id=form.post_id if form.post_id is not None else image.post_id,
         title=image.title,
-        source_format=image.format,
         source_width=image.width,
         source_height=image.height,
         resolution=price.resolution.value,
@@ -216,7 +220,7 @@ def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
     """
     query = {"smi_payment": outcome, "job_id": order.id}
     page = order.page_url
-    if page is None or urlsplit(page).path in {"", "/"}:
+    if page is None or _is_bare_origin(page):
         page = f"{settings.public_url}/order/{order.id}"
         query.pop("job_id")
     parts = urlsplit(page)
@@ -226,6 +230,12 @@ def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
     return urlunsplit(
         parts._replace(query=f"{parts.query}&{own}" if parts.query else own, fragment="")
     )
+
+
+def _is_bare_origin(page: str) -> bool:
+    # `/?p=12` is a page of its own: WordPress names its posts so until it is told otherwise.
+    parts = urlsplit(page)
+    return parts.path in {"", "/"} and not parts.query
 
 
 def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:

@@ -50,9 +50,10 @@ class PriceList:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Prices that were shown to a customer."""
+    """Prices that were shown to a customer, for a picture of this size."""
 
     attachment_id: int
+    source_size: tuple[int, int]
     prices: dict[str, Money]
     expires_at: datetime
 
@@ -91,6 +92,7 @@ def quote_prices(shop: Shop, attachment_id: int) -> PriceList:
     expires_at = (shop.now() + timedelta(minutes=settings.quote_minutes)).replace(microsecond=0)
     quote = {
         "i": attachment_id,
+        "s": [image.width, image.height],
         "p": {size.value: offer.price.price.amount_minor for size, offer in offers.items()},
         "c": settings.currency,
         "e": int(expires_at.timestamp()),
@@ -108,6 +110,7 @@ def read_quote(shop: Shop, quote_id: str) -> Quote | None:
     fields = json.loads(text)
     return Quote(
         attachment_id=fields["i"],
+        source_size=tuple(fields["s"]),
         prices={size: Money(minor, fields["c"]) for size, minor in fields["p"].items()},
         expires_at=datetime.fromtimestamp(fields["e"], UTC),
     )
