@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +21,34 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.errors import ConfigurationError, NewerDataError, TransientError
 
 # A webhook's sender waits some ten seconds for its answer; better a clear "later" before that.
-BUSY_SECONDS: Final = 8
+BUSY_SECONDS: Final = 8.0
+# Who starts while another process migrates waits for it.
+_MIGRATION_SECONDS: Final = 120.0
 _WRITES: Final = "smi_writes"
 _MIGRATION_LOCK: Final = 0x534D49
+# https://www.sqlite.org/rescode.html: what may be over later, and what never is.
+_SQLITE_AWAY: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+_SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: a server that takes no writes.
+_POSTGRES_READ_ONLY: Final = "25006"
 
 
 class Database:
@@ -37,13 +56,15 @@ class Database:
 
     Args:
         url: SQLAlchemy address; `sqlite:///path` or `postgresql+psycopg://…`.
+        busy_seconds: How long a unit of work waits in all for others to let it begin.
 
     Raises:
         ConfigurationError: The address cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = _create_engine(url)
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._busy_seconds = busy_seconds
+        self._engine = _create_engine(url, busy_seconds)
         self._writing_engine = self._engine.execution_options(**{_WRITES: True})
         self._write_lock: threading.Lock | None = threading.Lock() if self.is_sqlite else None
 
@@ -72,12 +93,17 @@ class Database:
         """
         with (
             _told_apart(),
-            self._write_lock or nullcontext(),
+            self._turn(self._busy_seconds / 2),
             Session(self._writing_engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             # Begin at once: work must be decided on what is read behind the lock.
-            session.connection()
+            connection = session.connection()
+            if not self.is_sqlite:
+                # Rows that another holds are waited for as long as SQLite's one lock, not for ever.
+                connection.exec_driver_sql(
+                    f"SET LOCAL lock_timeout = {int(self._busy_seconds * 1000)}"
+                )
             yield session
 
     def migrate(self) -> None:
@@ -87,6 +113,10 @@ class Database:
             NewerDataError: The tables were made by a newer version; nothing was changed.
         """
         config = _alembic_config()
+        with _told_apart(), self._engine.connect() as connection:
+            # The usual start: nothing to do, so it need not wait for any writer.
+            if _revision(connection) == ScriptDirectory.from_config(config).get_current_head():
+                return
         with _told_apart(), self._migration_connection() as connection:
             config.attributes["connection"] = connection
             self._refuse_newer(connection, config)
@@ -109,8 +139,7 @@ class Database:
         config = _alembic_config()
         with _told_apart(), self._engine.connect() as connection:
             self._refuse_newer(connection, config)
-            revision = MigrationContext.configure(connection).get_current_revision()
-            if revision != ScriptDirectory.from_config(config).get_current_head():
+            if _revision(connection) != ScriptDirectory.from_config(config).get_current_head():
                 raise ConfigurationError(
                     "The database has not been brought up to this version yet."
                 )
@@ -120,7 +149,7 @@ class Database:
         self._engine.dispose()
 
     def _refuse_newer(self, connection: Connection, config: Config) -> None:
-        revision = MigrationContext.configure(connection).get_current_revision()
+        revision = _revision(connection)
         if revision is None:
             return
         try:
@@ -132,16 +161,30 @@ class Database:
             ) from error
 
     @contextmanager
+    def _turn(self, seconds: float) -> Iterator[None]:
+        """Wait for this process's other writers; nobody waits longer than the database itself would."""
+        if self._write_lock is None:
+            yield
+            return
+        if not self._write_lock.acquire(timeout=seconds):
+            raise TransientError("The database is busy: other work has not finished writing yet.")
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+    @contextmanager
     def _migration_connection(self) -> Iterator[Connection]:
         """Give a connection whose one transaction holds the whole migration.
 
         Batch migrations of SQLite rebuild tables; with foreign keys on, dropping the old table would
         delete the children of its rows. The pragma does nothing inside a transaction, so it goes first.
         """
-        with self._write_lock or nullcontext(), self._writing_engine.connect() as connection:
+        with self._turn(_MIGRATION_SECONDS), self._writing_engine.connect() as connection:
             raw: Any = connection.connection.dbapi_connection
             if self.is_sqlite:
                 raw.execute("PRAGMA foreign_keys=OFF")
+                raw.execute(f"PRAGMA busy_timeout={int(_MIGRATION_SECONDS * 1000)}")
             try:
                 with connection.begin():
                     if not self.is_sqlite:
@@ -153,9 +196,14 @@ class Database:
             finally:
                 if self.is_sqlite:
                     raw.execute("PRAGMA foreign_keys=ON")
+                    raw.execute(f"PRAGMA busy_timeout={int(self._busy_seconds * 500)}")
 
 
-def _create_engine(url: str) -> Engine:
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _create_engine(url: str, busy_seconds: float) -> Engine:
     try:
         parsed = make_url(url)
     except SQLAlchemyError as error:
@@ -164,14 +212,20 @@ def _create_engine(url: str) -> Engine:
             "'postgresql+psycopg://user@host/name'."
         ) from error
     if parsed.get_backend_name() == "sqlite":
-        return _create_sqlite_engine(url, parsed.database)
+        return _create_sqlite_engine(url, parsed.database, busy_seconds)
     if parsed.get_backend_name() != "postgresql":
         raise ConfigurationError(
             "The database is SQLite or PostgreSQL; other kinds are not supported."
         )
     try:
         return create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_size=12, pool_pre_ping=True
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=12,
+            pool_timeout=busy_seconds,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            # A server that does not even refuse would be waited for some two minutes.
+            connect_args={"connect_timeout": max(2, int(busy_seconds))},
         )
     except ImportError as error:
         raise ConfigurationError(
@@ -179,17 +233,28 @@ def _create_engine(url: str) -> Engine:
         ) from error
 
 
-def _create_sqlite_engine(url: str, path: str | None) -> Engine:
+def _create_sqlite_engine(url: str, path: str | None, busy_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise ConfigurationError(
             "The SQLite database must be a file, so that every process sees it."
         )
-    Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not Path(path).exists():
-        # From birth readable by its owner alone; SQLite gives -wal and -shm the same mode.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not Path(path).exists():
+            # From birth readable by its owner alone; SQLite gives -wal and -shm the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The database {path} cannot be made: {error.strerror}."
+        ) from error
     engine = create_engine(
-        url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=12
+        url,
+        # The other half of the time may have gone by in the queue of this process's own writers.
+        connect_args={"timeout": busy_seconds / 2, "check_same_thread": False},
+        pool_size=12,
+        pool_timeout=busy_seconds,
+        # An error's words go to logs and to `last_error`; addresses and names must not.
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -212,19 +277,41 @@ def _told_apart() -> Iterator[None]:
     """Turn "the database is away" into TransientError; a broken rule stays what it is."""
     try:
         yield
+    except PoolTimeoutError as error:
+        raise TransientError(
+            "Too much is going on: no connection to the database is free."
+        ) from error
     except DBAPIError as error:
-        words = str(error.orig).lower()
-        away = ("locked", "disk is full", "disk i/o", "readonly", "unable to open", "busy")
-        if error.connection_invalidated or any(word in words for word in away):
-            raise TransientError(
-                f"The database cannot be written at the moment: {error.orig}"
+        if _is_damaged(error):
+            raise ConfigurationError(
+                f"The database is damaged, or its file is something else ({error.orig}). "
+                "Put a backup in its place; nothing was changed."
             ) from error
-        if error.orig is not None and type(error.orig).__name__ in {
-            "OperationalError",
-            "AdminShutdown",
-        }:
-            raise TransientError(f"The database is not reachable: {error.orig}") from error
+        if _is_away(error):
+            raise TransientError(
+                f"The database cannot be used at the moment: {error.orig}"
+            ) from error
         raise
+
+
+def _is_damaged(error: DBAPIError) -> bool:
+    return _sqlite_code(error) in _SQLITE_DAMAGED
+
+
+def _is_away(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        # Its OperationalError is also for missing tables and wrong words, which no waiting mends.
+        return _sqlite_code(error) in _SQLITE_AWAY
+    read_only = getattr(error.orig, "sqlstate", None) == _POSTGRES_READ_ONLY
+    return isinstance(error, OperationalError) or read_only
+
+
+def _sqlite_code(error: DBAPIError) -> int | None:
+    """Return the primary code of SQLite's answer; the higher bits tell more than we need."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _alembic_config() -> Config:
