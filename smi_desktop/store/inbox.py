@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from smi_desktop.store.inserting import insert
 from smi_desktop.store.models import InboxEntry
 
 
@@ -18,10 +18,8 @@ def insert_once(session: Session, values: dict[str, Any]) -> int | None:
     Returns:
         The new entry's id, or None for a duplicate.
     """
-    dialect = session.get_bind().dialect.name
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     statement = (
-        insert(InboxEntry)
+        insert(session, InboxEntry)
         .values(**values)
         .on_conflict_do_nothing(index_elements=["provider", "event_id"])
         .returning(InboxEntry.id)

@@ -6,6 +6,7 @@ No column holds a secret or a usable token: tokens and callback secrets stand he
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +53,30 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
+class PlainText(TypeDecorator[str]):
+    """Text that every database can hold. What none can is replaced, in rows and in questions alike.
+
+    PostgreSQL has no NUL, and half a surrogate is no UTF-8; a provider's JSON may bring both. A webhook
+    that cannot be stored would be sent again for days, and a paid order would wait as long.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Put U+FFFD in place of what cannot be stored."""
+        return None if value is None else _UNSTORABLE.sub("\ufffd", value)
+
+
+class LongText(PlainText):
+    """The same for text of any length."""
+
+    impl = Text
+    cache_ok = True
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
 # SQLite counts rows by itself only for a column declared exactly INTEGER.
 RowId = BigInteger().with_variant(INTEGER(), "sqlite")
 
@@ -72,7 +97,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         int: BigInteger,
-        str: String,
+        str: PlainText,
     }
 
 
@@ -86,7 +111,7 @@ class Image(Base):
     title: Mapped[str]
     source_kind: Mapped[str]
     """`file` or `url`."""
-    source: Mapped[str] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(LongText)
     source_sha256: Mapped[str]
     source_bytes: Mapped[int]
     source_mtime_ns: Mapped[int | None]
@@ -105,7 +130,7 @@ class Order(Base):
 
     __tablename__ = "orders"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(PlainText(64), primary_key=True)
     """The job id of the contract: a bearer secret of its buyer."""
     number: Mapped[str] = mapped_column(unique=True)
     status: Mapped[str] = mapped_column(index=True)
@@ -115,7 +140,7 @@ class Order(Base):
     updated_at: Mapped[datetime]
 
     held_at: Mapped[datetime | None]
-    held_reason: Mapped[str | None] = mapped_column(Text)
+    held_reason: Mapped[str | None] = mapped_column(LongText)
     disputed_at: Mapped[datetime | None]
 
     # What was bought, as it was
@@ -136,23 +161,23 @@ class Order(Base):
 
     # Money
     amount_minor: Mapped[int]
-    currency: Mapped[str] = mapped_column(String(3))
+    currency: Mapped[str] = mapped_column(PlainText(3))
     credits: Mapped[int]
     cost_micro_usd: Mapped[int]
     price_rule: Mapped[dict[str, Any]]
-    quote_id: Mapped[str | None] = mapped_column(Text)
+    quote_id: Mapped[str | None] = mapped_column(LongText)
     stripe_session_id: Mapped[str | None] = mapped_column(unique=True)
-    checkout_url: Mapped[str | None] = mapped_column(Text)
+    checkout_url: Mapped[str | None] = mapped_column(LongText)
     checkout_expires_at: Mapped[datetime]
     payment_intent_id: Mapped[str | None] = mapped_column(unique=True)
     paid_minor: Mapped[int | None]
-    paid_currency: Mapped[str | None] = mapped_column(String(3))
+    paid_currency: Mapped[str | None] = mapped_column(PlainText(3))
     paid_at: Mapped[datetime | None]
 
     # The customer
     email: Mapped[str | None]
     customer_name: Mapped[str | None]
-    page_url: Mapped[str | None] = mapped_column(Text)
+    page_url: Mapped[str | None] = mapped_column(LongText)
     terms_accepted_at: Mapped[datetime | None]
     terms_version: Mapped[str | None]
 
@@ -163,11 +188,11 @@ class Order(Base):
 
     # The delivery
     generation: Mapped[int] = mapped_column(server_default=text("0"))
-    token_sha256: Mapped[str | None] = mapped_column(String(64), unique=True)
+    token_sha256: Mapped[str | None] = mapped_column(PlainText(64), unique=True)
     file_key: Mapped[str | None]
     file_format: Mapped[str | None]
     file_bytes: Mapped[int | None]
-    file_sha256: Mapped[str | None] = mapped_column(String(64))
+    file_sha256: Mapped[str | None] = mapped_column(PlainText(64))
     completed_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     downloaded_at: Mapped[datetime | None]
@@ -185,10 +210,10 @@ class Upscale(Base):
     provider: Mapped[str]
     state: Mapped[str]
     """`submitting` (nobody knows yet), `running`, `succeeded`, `failed`, `given_up`."""
-    callback_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    callback_sha256: Mapped[str] = mapped_column(PlainText(64), unique=True)
     provider_job_id: Mapped[str | None]
     credit_cost: Mapped[int | None]
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(LongText)
     created_at: Mapped[datetime]
     submitted_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime]
@@ -212,11 +237,11 @@ class InboxEntry(Base):
     type: Mapped[str]
     livemode: Mapped[bool | None]
     body: Mapped[bytes] = mapped_column(LargeBinary)
-    signature: Mapped[str | None] = mapped_column(Text)
+    signature: Mapped[str | None] = mapped_column(LongText)
     received_at: Mapped[datetime]
     state: Mapped[str]
     """`new`, `applied`, `ignored` or `dead`."""
-    note: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(LongText)
     order_id: Mapped[str | None]
     applied_at: Mapped[datetime | None]
 
@@ -240,7 +265,7 @@ class Task(Base):
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
-    last_error: Mapped[str | None] = mapped_column(Text)
+    last_error: Mapped[str | None] = mapped_column(LongText)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 
@@ -270,13 +295,13 @@ class OutboxMail(Base):
     state: Mapped[str]
     """`queued`, `sending` (handed over, answer unknown), `sent` or `failed`."""
     subject: Mapped[str | None]
-    html: Mapped[str | None] = mapped_column(Text)
-    text: Mapped[str | None] = mapped_column(Text)
+    html: Mapped[str | None] = mapped_column(LongText)
+    text: Mapped[str | None] = mapped_column(LongText)
     dated_at: Mapped[datetime | None]
     generation: Mapped[int]
     created_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
-    response: Mapped[str | None] = mapped_column(Text)
+    response: Mapped[str | None] = mapped_column(LongText)
 
 
 class TimelineEntry(Base):
@@ -289,7 +314,7 @@ class TimelineEntry(Base):
     at: Mapped[datetime]
     kind: Mapped[str]
     actor: Mapped[str]
-    text: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(LongText)
     facts: Mapped[dict[str, Any]]
     personal: Mapped[dict[str, Any] | None]
     """Addresses and the like; a field of its own so that it can be erased."""
@@ -305,9 +330,9 @@ class Refund(Base):
     cause: Mapped[str]
     stripe_refund_id: Mapped[str | None] = mapped_column(unique=True)
     amount_minor: Mapped[int]
-    currency: Mapped[str] = mapped_column(String(3))
+    currency: Mapped[str] = mapped_column(PlainText(3))
     state: Mapped[str]
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(LongText)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

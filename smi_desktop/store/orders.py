@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.orders import OrderStatus
-from smi_desktop.store.models import Order
+from smi_desktop.store.models import Order, PlainText
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,14 @@ def find_by_number(session: Session, number: str) -> Order | None:
 
 
 def paid_by_email(session: Session, email: str, *, limit: int) -> Sequence[Order]:
-    """Return an address's paid orders, newest first; upper and lower case are the same."""
+    """Return an address's paid orders, newest first; upper and lower case are the same.
+
+    Databases fold ASCII alone, Python folds every letter: an address with others must be spelt as it was.
+    """
+    folded = func.lower(Order.email, type_=PlainText) == email.lower()
     return session.scalars(
         select(Order)
-        .where(func.lower(Order.email) == email.lower(), Order.paid_at.is_not(None))
+        .where(or_(folded, Order.email == email), Order.paid_at.is_not(None))
         .order_by(Order.created_at.desc())
         .limit(limit)
     ).all()
@@ -148,4 +152,8 @@ def totals(session: Session) -> Sequence[OrderTotals]:
         .group_by(Order.status, Order.currency)
         .order_by(Order.status, Order.currency)
     )
-    return [OrderTotals(*row) for row in rows]
+    # PostgreSQL adds up to a Decimal, SQLite to an int.
+    return [
+        OrderTotals(status, currency, count, int(paid), int(cost))
+        for status, currency, count, paid, cost in rows
+    ]

@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from smi_desktop.config import ShopSettings, validate_settings
+from smi_desktop.store.inserting import insert
 from smi_desktop.store.models import Heartbeat, Setting
 
 
@@ -36,13 +37,23 @@ def save(session: Session, changes: Mapping[str, Any], *, now: datetime) -> Shop
         if value is None:
             session.execute(delete(Setting).where(Setting.key == key))
         else:
-            session.merge(Setting(key=key, value=plain[key], updated_at=now))
+            values = {"value": plain[key], "updated_at": now}
+            session.execute(
+                insert(session, Setting)
+                .values(key=key, **values)
+                .on_conflict_do_update(index_elements=["key"], set_=values)
+            )
     return settings
 
 
 def beat(session: Session, name: str, *, now: datetime, facts: dict[str, Any]) -> None:
-    """Write down a sign of life."""
-    session.merge(Heartbeat(name=name, at=now, facts=facts))
+    """Write down a sign of life; engines that start together may write the same one."""
+    values = {"at": now, "facts": facts}
+    session.execute(
+        insert(session, Heartbeat)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+    )
 
 
 def heartbeats(session: Session) -> dict[str, Heartbeat]:

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.errors import SmiError
+from smi_desktop.store.inserting import insert
 from smi_desktop.store.models import Task
 
 
@@ -59,10 +59,8 @@ def add_once(
     Returns:
         False if this was asked for before, done or not.
     """
-    dialect = session.get_bind().dialect.name
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     statement = (
-        insert(Task)
+        insert(session, Task)
         .values(
             kind=kind,
             key=key,
