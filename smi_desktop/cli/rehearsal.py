@@ -224,6 +224,10 @@ class Rehearsal:
             "allow_loopback_origins": True,
             "cleanup_seconds": 1.0,
             "upsampler_first_poll_seconds": 2.0,
+            # Everybody comes from the same address here.
+            "rate_per_address_per_minute": 60_000,
+            "rate_checkout_per_address_per_minute": 200,
+            "rate_checkout_per_image_per_minute": 200,
             **self._changes,
             "public_url": self.relay_url,
             "stripe_api_base": self.stripe_url,
