@@ -196,7 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         if length > _BODY_LIMIT or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
-            return json_reply({"error": "The body is too large or of unknown length."}, 413)
+            message = "The body is too large or of unknown length."
+            return json_reply({"error": message}, 413, {"Connection": "close"})
         body = self.rfile.read(length)
         parts = urlsplit(self.path)
         request = Request(
@@ -235,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             else reply.pieces(start, start + limit, sending.piece or _CHUNK)
         )
         self._write(head, iter(pieces), sending)
-        if limit < length:
+        if limit < declared:
             self._hang_up()
 
     def _head(self, reply: Reply, length: int) -> bytes:

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import pyvips
 from sandbox_running import WEBHOOK_SECRET, Receiver, Sandbox
 
 from smi_desktop.resources import resource_path
@@ -17,6 +18,7 @@ from smi_desktop.resources import resource_path
 def receiver() -> Iterator[Receiver]:
     """A server that takes webhooks and serves a picture."""
     picture = resource_path("samples/espresso.jpg").read_bytes()
+    small: bytes = pyvips.Image.thumbnail_buffer(picture, 120).pngsave_buffer()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -26,7 +28,7 @@ def receiver() -> Iterator[Receiver]:
             self._answer(status, b"")
 
         def do_GET(self) -> None:
-            self._answer(200, b"no picture" if self.path == "/text" else picture)
+            self._answer(200, {"/text": b"no picture", "/small": small}.get(self.path, picture))
 
         def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)

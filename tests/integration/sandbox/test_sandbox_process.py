@@ -76,7 +76,7 @@ def test_a_job_is_done_after_a_kill_in_the_middle(
     own_sandbox: Callable[..., Sandbox], receiver: Receiver
 ) -> None:
     shop = own_sandbox().start()
-    url, callback = f"{receiver.url}/x.jpg", f"{receiver.url}/callback"
+    url, callback = f"{receiver.url}/small", f"{receiver.url}/callback"
     job_id = shop.submit(url, 2, callback).json()["id"]
     wait_for(lambda: shop.upsampler("GET", f"status/{job_id}").json()["status"] == "IN_PROGRESS")
     shop.kill()

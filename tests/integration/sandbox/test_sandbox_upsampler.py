@@ -147,13 +147,13 @@ def test_more_than_ninety_posts_a_minute_are_slowed_down(
 
 
 def test_the_embedded_upscaler_makes_the_picture_in_earnest(
-    own_sandbox: Callable[..., Sandbox], receiver: Receiver, tmp_path: Any
+    own_sandbox: Callable[..., Sandbox], receiver: Receiver
 ) -> None:
     earnest = own_sandbox().start()
-    job = earnest.finished(earnest.submit(picture_url(receiver), 2).json()["id"])
+    job = earnest.finished(earnest.submit(f"{receiver.url}/small", 4).json()["id"])
     assert job["status"] == "SUCCESS"
     image = pyvips.Image.new_from_buffer(earnest.http.get(job["imageUrl"]).content, "")
-    assert (image.width, image.height) == (1200, 800)
+    assert (image.width, image.height) == (480, 320)
     assert not list((earnest.folder / "results").glob("*.source"))
 
 
