@@ -17,7 +17,7 @@ from smi_desktop.domain.errors import NotFoundError
 from smi_desktop.domain.money import Money
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.services.order_states import hold_order, lock_order, move_order, move_payment
-from smi_desktop.services.ports import CheckoutSession
+from smi_desktop.services.ports import CheckoutSession, PaymentGateway
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.upscaling import ask_for_attempt
 from smi_desktop.services.work import Done, Outcome, TaskKind
@@ -33,6 +33,8 @@ _SESSION_EVENTS: Final = frozenset(
         "checkout.session.expired",
     }
 )
+# https://docs.stripe.com/payments/paymentintents/lifecycle: back to the start, or ended.
+_FAILED_PAYMENTS: Final = frozenset({"requires_payment_method", "canceled"})
 _UNPAID_STATES: Final = frozenset(
     {PaymentStatus.PENDING, PaymentStatus.FAILED, PaymentStatus.CANCELED}
 )
@@ -72,12 +74,23 @@ def settle_order(shop: Shop, task: Claim) -> Outcome:
     if order.stripe_session_id is None:
         # The address of its page was never handed out, so nobody can have paid there.
         return Done(partial(_abandon, order_id=order.id, at=shop.now()))
-    checkout = shop.payments(shop.settings()).retrieve_session(order.stripe_session_id)
+    payments = shop.payments(shop.settings())
+    checkout = payments.retrieve_session(order.stripe_session_id)
+    failed = _has_failed(payments, checkout)
 
     def record(session: Session) -> None:
-        fulfil(shop, session, checkout)
+        fulfil(shop, session, checkout, failed=failed)
 
     return Done(record)
+
+
+def _has_failed(payments: PaymentGateway, checkout: CheckoutSession) -> bool:
+    """Tell whether a slow payment came to nothing; its session stays `complete` and `unpaid` for ever."""
+    if checkout.status != "complete" or checkout.payment_status != "unpaid":
+        return False
+    if checkout.payment_intent_id is None:
+        return False
+    return payments.retrieve_payment(checkout.payment_intent_id).status in _FAILED_PAYMENTS
 
 
 def ask_to_settle(shop: Shop, order: Order) -> None:
@@ -140,12 +153,14 @@ def _record_payment(
 ) -> None:
     if PaymentStatus(order.payment_status) not in _UNPAID_STATES:
         return
-    doubt = _find_doubt(session, order, checkout)
+    other = _bought_before(session, order, checkout)
+    doubt = _find_doubt(order, checkout, other)
     paid = checkout.amount_total
     order.paid_minor = paid.amount_minor if paid else 0
     order.paid_currency = paid.currency if paid else order.currency
     order.paid_at = now
-    if doubt is None:
+    if other is None:
+        # Also of a payment in doubt: it must be able to go back, and must not buy another order.
         order.payment_intent_id = checkout.payment_intent_id
     order.customer_name = checkout.customer_name
     order.email = order.email or checkout.customer_email
@@ -159,7 +174,15 @@ def _record_payment(
     ask_for_attempt(session, order, now=now)
 
 
-def _find_doubt(session: Session, order: Order, checkout: CheckoutSession) -> str | None:
+def _bought_before(session: Session, order: Order, checkout: CheckoutSession) -> Order | None:
+    """Return the other order that this payment has bought, if there is one."""
+    if checkout.payment_intent_id is None:
+        return None
+    found = orders.find_by_payment_intent(session, checkout.payment_intent_id)
+    return found if found is not None and found.id != order.id else None
+
+
+def _find_doubt(order: Order, checkout: CheckoutSession, other: Order | None) -> str | None:
     """Return why this payment must not buy this order, or None."""
     expected = Money(order.amount_minor, order.currency)
     if checkout.amount_total != expected:
@@ -171,8 +194,7 @@ def _find_doubt(session: Session, order: Order, checkout: CheckoutSession) -> st
         return "The payment names another order."
     if checkout.payment_intent_id is None:
         return "Stripe names no payment for this session."
-    other = orders.find_by_payment_intent(session, checkout.payment_intent_id)
-    if other is not None and other.id != order.id:
+    if other is not None:
         return f"The same payment has bought order {other.number} already."
     return None
 
