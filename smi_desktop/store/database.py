@@ -33,6 +33,7 @@ BUSY_SECONDS: Final = 8.0
 _MIGRATION_SECONDS: Final = 120.0
 _WRITES: Final = "smi_writes"
 _MIGRATION_LOCK: Final = 0x534D49
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # https://www.sqlite.org/rescode.html: what may be over later, and what never is.
 _SQLITE_AWAY: Final = frozenset(
     {
@@ -57,12 +58,16 @@ class Database:
     Args:
         url: SQLAlchemy address; `sqlite:///path` or `postgresql+psycopg://…`.
         busy_seconds: How long a unit of work waits in all for others to let it begin.
+        migrations: Alembic's folder of this version.
 
     Raises:
         ConfigurationError: The address cannot be used.
     """
 
-    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, busy_seconds: float = BUSY_SECONDS, migrations: Path = _MIGRATIONS
+    ) -> None:
+        self._migrations = migrations
         self._busy_seconds = busy_seconds
         self._engine = _create_engine(url, busy_seconds)
         self._writing_engine = self._engine.execution_options(**{_WRITES: True})
@@ -112,7 +117,7 @@ class Database:
         Raises:
             NewerDataError: The tables were made by a newer version; nothing was changed.
         """
-        config = _alembic_config()
+        config = _alembic_config(self._migrations)
         with _told_apart(), self._engine.connect() as connection:
             # The usual start: nothing to do, so it need not wait for any writer.
             if _revision(connection) == ScriptDirectory.from_config(config).get_current_head():
@@ -136,7 +141,7 @@ class Database:
             NewerDataError: The tables were made by a newer version.
             ConfigurationError: The tables are older, or missing.
         """
-        config = _alembic_config()
+        config = _alembic_config(self._migrations)
         with _told_apart(), self._engine.connect() as connection:
             self._refuse_newer(connection, config)
             if _revision(connection) != ScriptDirectory.from_config(config).get_current_head():
@@ -314,8 +319,9 @@ def _sqlite_code(error: DBAPIError) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _alembic_config() -> Config:
+def _alembic_config(migrations: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    # The parser of such files takes a percent sign for its own.
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
