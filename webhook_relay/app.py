@@ -17,7 +17,7 @@ from smi_desktop.domain.errors import NotFoundError, SmiError
 from smi_desktop.services.shop import Shop
 from webhook_relay.answers import answer_error, json_error
 from webhook_relay.hooks import Hooks
-from webhook_relay.limits import RateLimits, TooManyRequestsError, client_address
+from webhook_relay.limits import RateLimits, TooManyRequestsError, client_address, client_network
 from webhook_relay.middleware import BodyLimits, CommonHeaders
 from webhook_relay.pages import Pages
 from webhook_relay.runtime import Runtime
@@ -40,8 +40,8 @@ def create_app(shop: Shop) -> Starlette:
     def limited(handler: Handler) -> Handler:
         async def serve(request: Request) -> Response:
             settings = await runtime.settings()
-            address = client_address(request, settings)
-            limits.take(settings.rate_per_address_per_minute, "all", address)
+            client = client_network(client_address(request, settings))
+            limits.take(settings.rate_per_address_per_minute, "all", client)
             return await handler(request)
 
         return serve

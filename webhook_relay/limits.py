@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -68,21 +68,39 @@ def client_address(request: Request, settings: ShopSettings) -> str:
     """Return the address that a request really comes from.
 
     X-Forwarded-For is believed only where a named proxy handed the request over, and read from the right:
-    the first address that is not one of ours is the client's.
+    the first address that is not one of ours is the client's. What is no address is believed of nobody.
     """
     peer = request.client.host if request.client else "unknown"
-    if not _is_trusted(peer, settings):
+    if not _is_trusted(_read_address(peer), settings):
         return peer
     for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
-        address = hop.strip()
-        if address and not _is_trusted(address, settings):
-            return address
+        address = _read_address(hop.strip())
+        if address is None:
+            return peer
+        if not _is_trusted(address, settings):
+            return str(address)
     return peer
 
 
-def _is_trusted(address: str, settings: ShopSettings) -> bool:
+def client_network(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 that one household is handed."""
+    ip = _read_address(address)
+    return str(ip_network((ip, 64), strict=False)) if isinstance(ip, IPv6Address) else address
+
+
+def _read_address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        ip = ip_address(address)
+        ip = ip_address(text)
+    except ValueError:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    return mapped or ip
+
+
+def _is_trusted(ip: IPv4Address | IPv6Address | None, settings: ShopSettings) -> bool:
+    if ip is None:
+        return False
+    try:
         return any(ip in ip_network(proxy, strict=False) for proxy in settings.trusted_proxies)
     except ValueError:
         return False

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
@@ -14,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 
 from smi_desktop.domain.errors import NotFoundError
 from smi_desktop.domain.orders import OrderStatus
-from smi_desktop.resources import resource_path
 from smi_desktop.services.catalogue import preview_key
 from smi_desktop.services.payments import ask_to_settle
 from smi_desktop.services.shop import Shop
@@ -23,8 +20,18 @@ from smi_desktop.store import tasks
 from webhook_relay.answers import page, problem_page
 from webhook_relay.runtime import Runtime
 
-_ASSET_FOLDERS: Final = ("assets", "fonts")
 _ASSET_SECONDS: Final = 31_536_000
+# Not the system's own list: it may lack woff2, and a script of a wrong type would not run.
+_MEDIA_TYPES: Final = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+    ".otf": "font/otf",
+    ".txt": "text/plain",
+    ".md": "text/plain",
+}
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,11 @@ class Pages:
 
     async def asset(self, request: Request) -> Response:
         """Serve a style, script, icon or font of the pages."""
-        name = request.path_params["name"]
-        path = await self.runtime.work_plain(partial(_find_asset, name))
+        path = self.runtime.assets.get(request.path_params["name"])
+        if path is None:
+            raise NotFoundError("There is no such file.")
         content = await self.runtime.work_plain(path.read_bytes)
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         headers = {"Cache-Control": f"public, max-age={_ASSET_SECONDS}, immutable"}
         return Response(content, media_type=kind, headers=headers)
 
@@ -88,15 +96,6 @@ def _order_page(
 def _picture(shop: Shop, order_id: str) -> bytes:
     order = find_order(shop, order_id)
     return shop.files.path(preview_key(order.source_sha256)).read_bytes()
-
-
-def _find_asset(name: str) -> Path:
-    for folder in _ASSET_FOLDERS:
-        root = resource_path(folder)
-        path = (root / name).resolve()
-        if path.is_relative_to(root.resolve()) and path.is_file():
-            return path
-    raise NotFoundError("There is no such file.")
 
 
 def _reach_database(shop: Shop) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -23,6 +24,7 @@ _R = TypeVar("_R")
 
 _QUICK_THREADS: Final = 16
 _SLOW_THREADS: Final = 8
+_ASSET_FOLDERS: Final = ("assets", "fonts")
 
 
 class Runtime:
@@ -59,12 +61,21 @@ class Runtime:
         return self._settings
 
     @cached_property
+    def assets(self) -> dict[str, Path]:
+        """The pages' files by the names that they are asked for; no other name opens anything."""
+        found: dict[str, Path] = {}
+        for root in map(resource_path, _ASSET_FOLDERS):
+            for path in sorted(root.rglob("*")):
+                if path.is_file():
+                    found.setdefault(path.relative_to(root).as_posix(), path)
+        return found
+
+    @cached_property
     def asset_version(self) -> str:
         """A short hash of the pages' assets: a new version gets a new address."""
         digest = hashlib.sha256()
-        for path in sorted(resource_path("assets").rglob("*")):
-            if path.is_file():
-                digest.update(path.read_bytes())
+        for path in self.assets.values():
+            digest.update(path.read_bytes())
         return digest.hexdigest()[:10]
 
     # Made late: a limiter belongs to the event loop that it is made in.

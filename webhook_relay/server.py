@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from starlette.types import ASGIApp
@@ -115,6 +115,8 @@ async def serve_until(
         address=host,
         port=port,
         interface=Interfaces.ASGI,
+        # HTTP/2's streams know no time limit for headers; a proxy in front speaks HTTP/1 to us.
+        http=HTTPModes.http1,
         websockets=False,
         backlog=_BACKLOG,
         backpressure=_BACKLOG,

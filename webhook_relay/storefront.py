@@ -25,7 +25,7 @@ from smi_desktop.services.upscaling import find_source
 from webhook_relay import requests as fields_of
 from webhook_relay.answers import PRIVATE, json_error, page, problem_page, wants_page
 from webhook_relay.file_response import FileResponse
-from webhook_relay.limits import RateLimits, client_address
+from webhook_relay.limits import RateLimits, client_address, client_network
 from webhook_relay.runtime import Runtime
 
 _MOST_IMAGES = 200
@@ -93,8 +93,8 @@ class Storefront:
             page_url=fields_of.optional_text(fields, "page_url", 2000)
             or request.headers.get("referer"),
         )
-        address = client_address(request, settings)
-        self.limits.take(settings.rate_checkout_per_address_per_minute, "checkout", address)
+        client = client_network(client_address(request, settings))
+        self.limits.take(settings.rate_checkout_per_address_per_minute, "checkout", client)
         self.limits.take(
             settings.rate_checkout_per_image_per_minute, "checkout-image", str(form.attachment_id)
         )
@@ -140,8 +140,8 @@ class Storefront:
         """Mail somebody the way to his orders; the same answer for every address."""
         settings = await self.runtime.settings()
         fields = await fields_of.read_fields(request)
-        address = client_address(request, settings)
-        self.limits.take(settings.rate_checkout_per_address_per_minute, "lost-link", address)
+        client = client_network(client_address(request, settings))
+        self.limits.take(settings.rate_checkout_per_address_per_minute, "lost-link", client)
         email = fields_of.optional_text(fields, "email", 254)
         if email is not None:
             self.limits.take(3, "lost-link-to", email.lower())
@@ -153,12 +153,13 @@ class Storefront:
         """Send a file to the holder of its link."""
         settings = await self.runtime.settings()
         address = client_address(request, settings)
+        client = client_network(address)
         guesses = settings.rate_bad_token_per_address_per_minute
-        self.limits.check(guesses, "bad-token", address)
+        self.limits.check(guesses, "bad-token", client)
         try:
             ticket = await self.runtime.work(find_download, request.path_params["token"])
         except NotFoundError as error:
-            self.limits.take(guesses, "bad-token", address)
+            self.limits.take(guesses, "bad-token", client)
             if not wants_page(request):
                 raise
             return await self.runtime.work(

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ class Relay:
     def exchange(self, raw: bytes) -> bytes:
         """Send bytes on a connection of their own and return all that comes back."""
         connection = self.connect()
-        connection.sendall(raw)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(raw)
         return read_all(connection)
 
     def hang_up(self) -> None:
