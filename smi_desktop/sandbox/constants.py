@@ -14,7 +14,7 @@ UPSAMPLER_KEY_FILE: Final = "upsampler-api-key"
 CLOCK_OFFSET_FILE: Final = "clock-offset"
 DATABASE_FILE: Final = "sandbox.db"
 MAILBOX_FOLDER: Final = "mailbox"
-RESULTS_FOLDER: Final = "results"
+RESULTS_FOLDER: Final = "upsampler-results"
 
 CARD_PAID: Final = "4242424242424242"
 CARD_DECLINED: Final = "4000000000000002"

@@ -47,7 +47,7 @@ class UpscaleJobs:
     """The queue and its one worker. Safe to use from any thread.
 
     Args:
-        folder: The rehearsal's data folder; results lie in `results/`.
+        folder: The rehearsal's data folder; results lie in `upsampler-results/`.
         quick: Enlarge by Lanczos instead of the network.
 
     Attributes:

@@ -83,7 +83,9 @@ def test_a_job_is_done_after_a_kill_in_the_middle(
     shop.start()
     assert shop.finished(job_id)["status"] == "SUCCESS"
     wait_for(lambda: receiver.posts)
-    leftovers = {path.suffix for path in (shop.folder / "results").rglob("*") if path.is_file()}
+    leftovers = {
+        path.suffix for path in (shop.folder / "upsampler-results").rglob("*") if path.is_file()
+    }
     assert leftovers == {".png", ".jpg"}
 
 

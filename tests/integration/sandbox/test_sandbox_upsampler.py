@@ -86,7 +86,7 @@ def test_what_cannot_be_upscaled_is_refused(
     answer = sandbox.upsampler("POST", "precise-upscale", {"input": given})
     assert answer.status_code == status
     assert said in answer.json()["error"]
-    assert not list((sandbox.folder / "results").glob("*.source"))
+    assert not list((sandbox.folder / "upsampler-results").glob("*.source"))
 
 
 def test_the_wrong_key_an_unknown_field_and_an_unknown_job_are_refused(sandbox: Sandbox) -> None:
@@ -154,12 +154,12 @@ def test_the_embedded_upscaler_makes_the_picture_in_earnest(
     assert job["status"] == "SUCCESS"
     image = pyvips.Image.new_from_buffer(earnest.http.get(job["imageUrl"]).content, "")
     assert (image.width, image.height) == (480, 320)
-    assert not list((earnest.folder / "results").glob("*.source"))
+    assert not list((earnest.folder / "upsampler-results").glob("*.source"))
 
 
 def test_results_are_deleted_after_a_day(sandbox: Sandbox, receiver: Receiver) -> None:
     job = sandbox.finished(sandbox.submit(picture_url(receiver)).json()["id"])
-    file = sandbox.folder / "results" / f"{job['id']}.png"
+    file = sandbox.folder / "upsampler-results" / f"{job['id']}.png"
     assert file.exists()
     sandbox.control("clock", {"advance_seconds": 25 * 3600})
     wait_for(lambda: not file.exists())
