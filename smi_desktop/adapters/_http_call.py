@@ -61,19 +61,7 @@ class Answer:
         return found if isinstance(found, dict) else None
 
 
-def open_session(base_url: str) -> requests.Session:
-    """Return a session that never retries by itself and reaches loopback without a proxy."""
-    session = requests.Session()
-    session.trust_env = not is_loopback_url(base_url)
-    adapter = HTTPAdapter(max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
-def call(
-    session: requests.Session, method: str, url: str, *, bearer: str, body: bytes | None
-) -> Answer:
+def call(method: str, url: str, *, bearer: str, body: bytes | None) -> Answer:
     """Send a request and return the whole answer, whatever its status.
 
     `body` is JSON, or None for a request without one, which counts as sent in any case.
@@ -83,28 +71,41 @@ def call(
         AnswerLostError: It may have arrived; the answer is missing, cut, too slow or too large.
     """
     sent = _TracedBody(body) if body is not None else None
-    # A fresh connection each time: one from the pool may have been closed by the other side, and
-    # then nobody can tell whether the request arrived.
     headers = {"Accept": "application/json", "Connection": "close", "Accept-Encoding": "identity"}
     if body is not None:
         headers["Content-Type"] = "application/json"
     ends_at = time.monotonic() + _WHOLE_SECONDS
     try:
-        with session.request(
-            method,
-            url,
-            data=sent,
-            headers=headers,
-            auth=_Bearer(bearer),
-            timeout=_TIMEOUT,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        # A session and so a connection for each call: the other side may just be closing one that is
+        # used again, and then nobody can tell whether the request arrived.
+        with (
+            _open_session(url) as session,
+            session.request(
+                method,
+                url,
+                data=sent,
+                headers=headers,
+                auth=_Bearer(bearer),
+                timeout=_TIMEOUT,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             return Answer(response.status_code, response.headers, _read(response, ends_at))
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         if sent is not None and not sent.began:
             raise NotSentError(type(error).__name__) from error
         raise AnswerLostError(type(error).__name__) from error
+
+
+def _open_session(url: str) -> requests.Session:
+    """Return a session that never retries by itself and reaches loopback without a proxy."""
+    session = requests.Session()
+    session.trust_env = not is_loopback_url(url)
+    adapter = HTTPAdapter(max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
 
 
 def _read(response: requests.Response, ends_at: float) -> bytes:

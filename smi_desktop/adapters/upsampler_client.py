@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import requests
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -28,7 +27,6 @@ from smi_desktop.adapters._http_call import (
     AnswerLostError,
     NotSentError,
     call,
-    open_session,
 )
 from smi_desktop.domain.errors import (
     AmbiguousError,
@@ -69,25 +67,16 @@ class UpsamplerClient:
         api_key: Sent as a bearer token. Never logged.
         api_base: Such as `https://upsampler.com/api/v1`.
         image_type: `realism`, `anime` or `universal`.
-        session: Carries connections; one of its own if left out.
     """
 
     name = "upsampler"
 
-    def __init__(
-        self,
-        api_key: str,
-        *,
-        api_base: str,
-        image_type: str,
-        session: requests.Session | None = None,
-    ) -> None:
+    def __init__(self, api_key: str, *, api_base: str, image_type: str) -> None:
         if not api_key.strip():
             raise ProviderAccountError("There is no Upsampler key.")
         self._api_key = api_key
         self._base = api_base.rstrip("/")
         self._image_type = image_type
-        self._session = session or open_session(self._base)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def submit(self, request: UpscaleRequest) -> RemoteJob:
@@ -158,7 +147,6 @@ class UpsamplerClient:
 
     def _call(self, method: str, url: str, body: Mapping[str, Any] | None) -> Answer:
         return call(
-            self._session,
             method,
             url,
             bearer=self._api_key,

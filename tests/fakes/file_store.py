@@ -25,6 +25,8 @@ class FakeFileStore(Scripted):
     def put(self, key: str, source: Path) -> None:
         """Copy a file in."""
         self._begin("put")
+        if not source.is_file():
+            raise NotFoundError(f"There is no file '{source.name}' to be stored.")
         target = self._root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

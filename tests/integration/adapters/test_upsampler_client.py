@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,15 @@ from smi_desktop.domain.errors import (
 )
 from smi_desktop.services.ports import RemoteState, UpscaleRequest
 from tests.integration.adapters.certificates import TestAuthority
-from tests.integration.adapters.loopback import Answer, closed_port, raw, reply, reset, serving
+from tests.integration.adapters.loopback import (
+    Answer,
+    Request,
+    closed_port,
+    raw,
+    reply,
+    reset,
+    serving,
+)
 
 KEY = "ups_canary_key_4711"
 PICTURE = UpscaleRequest("https://shop.example/s/1.jpg", 4, "https://shop.example/callback/x")
@@ -162,6 +171,25 @@ def test_an_untrusted_certificate_surely_did_not_start_the_job(authority: TestAu
     with serving(answer(QUEUED), tls=tls) as server, pytest.raises(TransientError):
         client_for(server.url).submit(PICTURE)
     assert server.requests == []
+
+
+def test_no_connection_is_used_twice() -> None:
+    """One that the other side is just closing would leave open whether a job was taken."""
+    content = json.dumps(QUEUED).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    said_later: list[bytes] = []
+
+    def keep_open(_request: Request, connection: socket.socket) -> None:
+        connection.sendall(head + content)
+        said_later.append(connection.recv(65536))
+
+    with serving(keep_open) as server:
+        client = client_for(server.url)
+        client.submit(PICTURE)
+        client.submit(PICTURE)
+        client.status("job-1")
+    assert said_later == [b"", b"", b""]
+    assert len(server.requests) == 3
 
 
 LOST: list[Answer] = [
