@@ -85,7 +85,9 @@ def engine(data: Path | None, with_parent: bool, as_json: bool) -> None:
             print_ready({"engine": "running"})
         else:
             click.echo("The engine is running.")
-        stopping.wait()
+        # In rounds: a signal that the kernel hands to another thread does not end an untimed wait.
+        while not stopping.wait(0.2):
+            pass
 
 
 @cli.command()
