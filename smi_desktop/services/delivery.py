@@ -27,11 +27,11 @@ from smi_desktop.domain.errors import (
 from smi_desktop.domain.filenames import download_name
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.domain.tokens import hash_token, looks_like_token
+from smi_desktop.services.attempts import begin_attempt, fail_attempt
 from smi_desktop.services.emails import queue_ready_mail
 from smi_desktop.services.order_states import hold_order, lock_order, move_order
 from smi_desktop.services.ports import ImageFacts, RemoteState
 from smi_desktop.services.shop import Shop
-from smi_desktop.services.upscaling import begin_attempt, fail_attempt
 from smi_desktop.services.work import Done, Outcome
 from smi_desktop.store import downloads, orders, timeline, upscales
 from smi_desktop.store.models import Download, Order, Upscale

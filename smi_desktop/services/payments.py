@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from smi_desktop.domain.errors import NotFoundError
 from smi_desktop.domain.money import Money
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
+from smi_desktop.services.attempts import ask_for_attempt
 from smi_desktop.services.order_states import hold_order, lock_order, move_order, move_payment
 from smi_desktop.services.ports import CheckoutSession, PaymentGateway
 from smi_desktop.services.shop import Shop
-from smi_desktop.services.upscaling import ask_for_attempt
 from smi_desktop.services.work import Done, Outcome, TaskKind
 from smi_desktop.store import inbox, orders, tasks, timeline
 from smi_desktop.store.models import Order

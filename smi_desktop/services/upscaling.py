@@ -1,7 +1,7 @@
-"""Having the picture made: one attempt after another, each bought at most once.
+"""Talking to the remote upscaler: hand a picture over at most once, then wait for its call or ask.
 
 An upscaler takes no idempotency key, so what we intend is committed before the call (`submitting`), and the
-watch that will look after the attempt is committed with it. A lost answer is never answered by a second
+watch that will look after the attempt is committed before that. A lost answer is never answered by a second
 request: we wait for the upscaler's call, and only after the deadline is the attempt given up.
 """
 
@@ -13,24 +13,32 @@ import tempfile
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.orm import Session
 
 from smi_desktop.config import ShopSettings
 from smi_desktop.domain.errors import (
     AmbiguousError,
+    ConfigurationError,
     NotFoundError,
     ProviderAccountError,
     RejectedError,
     SmiError,
     TransientError,
 )
-from smi_desktop.domain.orders import OrderStatus, PaymentStatus
+from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.domain.retry import backoff
-from smi_desktop.domain.tokens import hash_token
-from smi_desktop.services.order_states import hold_order, lock_order, move_order
+from smi_desktop.services.attempts import (
+    begin_attempt,
+    begin_sending,
+    fail_attempt,
+    give_up_lost,
+    is_last_resort,
+    time_allowed,
+)
+from smi_desktop.services.order_states import hold_order
 from smi_desktop.services.ports import RemoteJob, RemoteState, UpscaleRequest
-from smi_desktop.services.prices import EMBEDDED
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.webhooks import watch_key
 from smi_desktop.services.work import Done, Later, Outcome, TaskKind
@@ -38,25 +46,10 @@ from smi_desktop.store import orders, tasks, timeline, upscales
 from smi_desktop.store.models import Order, Upscale
 from smi_desktop.store.tasks import Claim
 
-ACCOUNT_WAIT = timedelta(minutes=5)
-_TRIES_AFTER_LOST_ANSWER = 1
-_LATE_LOOK = timedelta(minutes=10)
-_LATE_RESULT = timedelta(hours=24)
-
-
-def ask_for_attempt(session: Session, order: Order, *, now: datetime, provider: str = "") -> None:
-    """Ask for the next attempt at an order's picture, by its route's first upscaler unless another is named."""
-    order.attempt += 1
-    provider = provider or order.upscaler_route.split(",")[0]
-    here = provider == EMBEDDED
-    tasks.add_once(
-        session,
-        TaskKind.UPSCALE_HERE if here else TaskKind.SUBMIT_UPSCALE,
-        f"upscale:{order.id}:{order.attempt}",
-        now=now,
-        order_id=order.id,
-        payload={"attempt": order.attempt, "provider": provider},
-    )
+_ACCOUNT_WAIT: Final = timedelta(minutes=5)
+_UNSENT: Final = timedelta(hours=24)
+_LATE_LOOK: Final = timedelta(minutes=10)
+_LATE_RESULT: Final = timedelta(hours=24)
 
 
 def _check_reachable(shop: Shop, settings: ShopSettings, image_url: str) -> None:
@@ -73,103 +66,62 @@ def _check_reachable(shop: Shop, settings: ShopSettings, image_url: str) -> None
             ) from error
 
 
-def begin_attempt(shop: Shop, task: Claim) -> tuple[Order, Upscale] | None:
-    """Commit what is about to be done, before it is done.
-
-    Returns:
-        The order and the attempt, or None where nothing is left to do: the order was held, refunded or
-        finished meanwhile, or the attempt is under way already.
-    """
-    now = shop.now()
-    settings = shop.settings()
-    attempt = int(task.payload["attempt"])
-    provider = str(task.payload["provider"])
-    with shop.database.write() as session:
-        order = lock_order(session, task.order_id or "")
-        if not _may_be_made(order, attempt):
-            return None
-        upscale = upscales.find_attempt(session, order.id, attempt)
-        if upscale is None:
-            upscale = Upscale(
-                order_id=order.id,
-                attempt=attempt,
-                provider=provider,
-                state="planned",
-                callback_sha256=hash_token(shop.token("callback", order.id, attempt)),
-                created_at=now,
-                deadline_at=now + _time_allowed(settings, order, provider),
-                polls=0,
-            )
-            session.add(upscale)
-            session.flush()
-            if order.status == OrderStatus.PENDING:
-                move_order(
-                    session, order, OrderStatus.PROCESSING, "The picture is being made.", at=now
-                )
-            order.processing_at = order.processing_at or now
-            order.progress = None
-            if provider != EMBEDDED:
-                tasks.add_once(
-                    session,
-                    TaskKind.WATCH_UPSCALE,
-                    watch_key(upscale.id),
-                    now=now,
-                    run_at=now + timedelta(seconds=settings.upsampler_first_poll_seconds),
-                    order_id=order.id,
-                    payload={"upscale_id": upscale.id},
-                )
-        if upscale.state != "planned" and provider != EMBEDDED:
-            return None
-        upscale.state = "running" if provider == EMBEDDED else "submitting"
-        return order, upscale
-
-
 def submit_upscale(shop: Shop, task: Claim) -> Outcome:
-    """Hand the picture to the remote upscaler, once.
-
-    Raises:
-        TransientError: Our own address does not answer from outside, so the upscaler could not fetch the
-            picture either and would fail the order for it; nothing was begun.
-    """
-    settings = shop.settings()
-    with shop.database.read() as session:
-        wanted = orders.get(session, task.order_id or "")
-    if wanted is None or not _may_be_made(wanted, int(task.payload["attempt"])):
-        return Done()
-    image_url = (
-        f"{settings.public_url}/smi/v1/source/{shop.token('source', wanted.id)}/{wanted.number}"
-    )
-    _check_reachable(shop, settings, image_url)
+    """Hand the picture to the remote upscaler, once."""
     begun = begin_attempt(shop, task)
     if begun is None:
         return Done()
     order, upscale = begun
-    request = UpscaleRequest(
-        image_url=image_url,
+    settings = shop.settings()
+    try:
+        request = _request(shop, settings, order, upscale)
+        upscaler = shop.remote_upscaler(settings)
+        _check_reachable(shop, settings, request.image_url)
+        if not begin_sending(shop, settings, upscale.id):
+            return Done()
+        job = upscaler.submit(request)
+    except AmbiguousError as error:
+        return Done(partial(_note_lost_answer, upscale_id=upscale.id, error=error, now=shop.now()))
+    except RejectedError as error:
+        return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=error.message))
+    except (TransientError, ProviderAccountError, ConfigurationError) as error:
+        return _try_again(shop, order, upscale, error, task.failures + 1)
+    if job.state is RemoteState.FAILED:
+        reason = job.error or "The upscaler refused the picture."
+        return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=reason, job=job))
+    return Done(partial(_note_submitted, upscale_id=upscale.id, job=job, now=shop.now()))
+
+
+def _request(shop: Shop, settings: ShopSettings, order: Order, upscale: Upscale) -> UpscaleRequest:
+    source = f"{shop.token('source', order.id)}/{order.number}"
+    return UpscaleRequest(
+        image_url=f"{settings.public_url}/smi/v1/source/{source}",
         factor=order.factor,
         callback_url=(
             f"{settings.public_url}/smi-webhook/upsampler/"
             f"{shop.token('callback', order.id, upscale.attempt)}"
         ),
     )
-    try:
-        job = shop.remote_upscaler(settings).submit(request)
-    except AmbiguousError as error:
-        return Done(partial(_note_lost_answer, upscale_id=upscale.id, error=error, now=shop.now()))
-    except RejectedError as error:
+
+
+def _try_again(
+    shop: Shop, order: Order, upscale: Upscale, error: SmiError, failures: int
+) -> Outcome:
+    """It surely did not start, so the next try may send it again; but nobody waits for ever.
+
+    After the time that the upscaler is given the route's next one is tried, which costs nothing, or, where
+    there is none, after a day a person is asked.
+    """
+    now = shop.now()
+    patience = (
+        _UNSENT
+        if is_last_resort(order, upscale)
+        else time_allowed(shop.settings(), order, upscale.provider)
+    )
+    if now >= upscale.created_at + patience:
         return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=error.message))
-    except (TransientError, ProviderAccountError) as error:
-        # It surely did not start, so the next try may send it again.
-        wait = _wait(error, task.failures + 1)
-        return Later(
-            shop.now() + wait,
-            partial(_set_state, upscale_id=upscale.id, state="planned"),
-            error.message,
-        )
-    if job.state is RemoteState.FAILED:
-        reason = job.error or "The upscaler refused the picture."
-        return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=reason, job=job))
-    return Done(partial(_note_submitted, upscale_id=upscale.id, job=job, now=shop.now()))
+    record = partial(_set_state, upscale_id=upscale.id, state="planned")
+    return Later(now + _wait(error, failures), record, error.message)
 
 
 def watch_upscale(shop: Shop, task: Claim) -> Outcome:
@@ -186,14 +138,12 @@ def watch_upscale(shop: Shop, task: Claim) -> Outcome:
     settings = shop.settings()
     now = shop.now()
     if upscale.provider_job_id is None:
-        if now < upscale.deadline_at:
-            return Later(min(_next_poll(settings, upscale, now), upscale.deadline_at))
-        if upscale.state == "submitting":
-            return Done(partial(_give_up_lost, shop, upscale_id=upscale_id))
-        return _overdue(upscale, now)
+        if upscale.state == "submitting" and now >= upscale.deadline_at:
+            return Done(partial(give_up_lost, shop, upscale_id=upscale_id))
+        return _wait_for_the_start(shop, settings, upscale)
     try:
         job = shop.remote_upscaler(settings).status(upscale.provider_job_id)
-    except (TransientError, ProviderAccountError) as error:
+    except (TransientError, ProviderAccountError, ConfigurationError) as error:
         if now >= upscale.deadline_at:
             return _overdue(upscale, now)
         wait = max(_next_poll(settings, upscale, now), now + _wait(error, 1))
@@ -206,6 +156,18 @@ def watch_upscale(shop: Shop, task: Claim) -> Outcome:
     if now >= upscale.deadline_at:
         return _overdue(upscale, now)
     return Later(_next_poll(settings, upscale, now), partial(_count_poll, upscale_id=upscale_id))
+
+
+def _wait_for_the_start(shop: Shop, settings: ShopSettings, upscale: Upscale) -> Outcome:
+    """Wait while the picture is being handed over, or until the answer to that is given up."""
+    now = shop.now()
+    with shop.database.read() as session:
+        order = orders.get(session, upscale.order_id)
+    if order is None or order.status != OrderStatus.PROCESSING:
+        return Done()
+    if order.held_at is not None:
+        return Later(now + _LATE_LOOK)
+    return Later(_next_poll(settings, upscale, now))
 
 
 def find_source(shop: Shop, token: str, number: str) -> tuple[Path, str]:
@@ -228,77 +190,16 @@ def find_source(shop: Shop, token: str, number: str) -> tuple[Path, str]:
     return shop.files.path(order.source_key), order.source_format
 
 
-def fail_attempt(
-    shop: Shop, session: Session, *, upscale_id: int, reason: str, job: RemoteJob | None = None
-) -> None:
-    """Record that an attempt failed for good; go on with the route's next upscaler, else with a person."""
-    now = shop.now()
-    upscale = session.get_one(Upscale, upscale_id)
-    order = lock_order(session, upscale.order_id)
-    _close(upscale, "failed", now, reason)
-    if job is not None:
-        upscale.provider_job_id = job.id or upscale.provider_job_id
-        upscale.credit_cost = job.credit_cost
-    timeline.add(
-        session,
-        order.id,
-        "attempt_failed",
-        reason,
-        at=now,
-        actor=upscale.provider,
-        facts={"attempt": upscale.attempt},
-    )
-    _go_on(session, order, reason, now)
-
-
-def _go_on(session: Session, order: Order, reason: str, now: datetime) -> None:
-    if order.status != OrderStatus.PROCESSING or order.held_at is not None:
-        return
-    tried = {row.provider for row in upscales.of_order(session, order.id)}
-    left = [name for name in order.upscaler_route.split(",") if name not in tried]
-    if left:
-        ask_for_attempt(session, order, now=now, provider=left[0])
-        return
-    move_order(session, order, OrderStatus.FAILED, "The picture could not be made.", at=now)
-    hold_order(session, order, reason, at=now)
-
-
-def _may_be_made(order: Order, attempt: int) -> bool:
-    return (
-        order.status in {OrderStatus.PENDING, OrderStatus.PROCESSING}
-        and order.payment_status in {PaymentStatus.PAID, PaymentStatus.AUTHORIZED}
-        and order.held_at is None
-        and order.disputed_at is None
-        and order.attempt == attempt
-    )
-
-
-def _time_allowed(settings: ShopSettings, order: Order, provider: str) -> timedelta:
-    if provider != EMBEDDED:
-        return timedelta(seconds=settings.upsampler_deadline_seconds)
-    megapixels = order.output_width * order.output_height / 1_000_000
-    return timedelta(
-        seconds=settings.embedded_deadline_seconds
-        + settings.embedded_deadline_seconds_per_megapixel * megapixels
-    )
-
-
 def _next_poll(settings: ShopSettings, upscale: Upscale, now: datetime) -> datetime:
     seconds = settings.upsampler_first_poll_seconds * 1.5 ** min(upscale.polls, 20)
     return now + timedelta(seconds=min(settings.upsampler_longest_poll_seconds, max(seconds, 0.5)))
 
 
 def _wait(error: SmiError, failures: int) -> timedelta:
-    if isinstance(error, ProviderAccountError):
-        return ACCOUNT_WAIT
-    asked = error.retry_after if isinstance(error, TransientError) else None
-    return backoff(failures, jitter=random.random(), asked=asked)  # noqa: S311 - not a secret
-
-
-def _close(upscale: Upscale, state: str, now: datetime, error: str | None = None) -> None:
-    upscale.state = state
-    upscale.finished_at = now
-    upscale.error = error
+    if not isinstance(error, TransientError):
+        return _ACCOUNT_WAIT
+    jitter = random.random()  # noqa: S311 - not a secret
+    return backoff(failures, jitter=jitter, asked=error.retry_after)
 
 
 def _set_state(session: Session, *, upscale_id: int, state: str) -> None:
@@ -349,23 +250,6 @@ def _note_lost_answer(
         actor=upscale.provider,
         facts={"attempt": upscale.attempt},
     )
-
-
-def _give_up_lost(shop: Shop, session: Session, *, upscale_id: int) -> None:
-    """After the deadline of an attempt whose answer was lost: once more, then as any failure."""
-    now = shop.now()
-    upscale = session.get_one(Upscale, upscale_id)
-    if upscale.state != "submitting":
-        return
-    order = lock_order(session, upscale.order_id)
-    reason = "The upscaler never answered."
-    _close(upscale, "given_up", now, reason)
-    lost = [row for row in upscales.of_order(session, order.id) if row.state == "given_up"]
-    if len(lost) <= _TRIES_AFTER_LOST_ANSWER and _may_be_made(order, upscale.attempt):
-        timeline.add(session, order.id, "resubmitted", f"{reason} Sent once more.", at=now)
-        ask_for_attempt(session, order, now=now, provider=upscale.provider)
-        return
-    _go_on(session, order, reason, now)
 
 
 def _note_succeeded(session: Session, *, upscale_id: int, job: RemoteJob, now: datetime) -> None:
