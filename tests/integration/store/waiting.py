@@ -50,8 +50,13 @@ def finish_child(child: subprocess.Popen[str]) -> str:
     return said
 
 
-def finish_together(children: list[subprocess.Popen[str]]) -> list[str]:
-    """Let helpers that say `ready` begin at once, and return what each said after that."""
+def finish_together(
+    children: list[subprocess.Popen[str]], begin: threading.Event | None = None
+) -> list[str]:
+    """Let helpers that say `ready` begin at once, and return what each said after that.
+
+    Threads of the test that wait for `begin` are let go with them.
+    """
     for child in children:
         assert child.stdout is not None
         assert child.stdin is not None
@@ -59,6 +64,8 @@ def finish_together(children: list[subprocess.Popen[str]]) -> list[str]:
         if line != "ready\n":
             child.kill()
             raise AssertionError(f"The helper did not start: {line}{child.communicate()[1]}")
+    if begin is not None:
+        begin.set()
     for child in children:
         assert child.stdin is not None
         child.stdin.write("go\n")
