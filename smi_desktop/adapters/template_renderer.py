@@ -192,10 +192,20 @@ def _checked(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a template")
     for key, value in values.items():
-        if not isinstance(value, _PLAIN):
+        if not _is_plain(value):
             type_name = type(value).__name__
             raise TypeError(f"{key!r} is a {type_name}; templates take plain values only")
     return values
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value is plain, or a list of rows of plain values."""
+    if not isinstance(value, list):
+        return isinstance(value, _PLAIN)
+    return all(
+        isinstance(row, dict) and all(isinstance(cell, _PLAIN) for cell in row.values())
+        for row in value
+    )
 
 
 def _aware(moment: datetime) -> datetime:

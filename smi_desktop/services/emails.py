@@ -40,7 +40,9 @@ from smi_desktop.store.models import Order, OutboxMail
 from smi_desktop.store.tasks import Claim
 
 LINK_PLACEHOLDER: Final = "https://smi.invalid/SMI-DOWNLOAD-LINK"
+_READY: Final = "ready"
 UNCONFIRMED: Final = "unconfirmed"
+_SENT_AGAIN: Final = "unconfirmed, sent again"
 # reliability: greylisting and the like may take two days.
 _PATIENCE: Final = timedelta(hours=48)
 _ACCOUNT_WAIT: Final = timedelta(minutes=5)
@@ -50,7 +52,7 @@ def queue_ready_mail(shop: Shop, session: Session, order: Order) -> None:
     """Queue the mail that carries an order's present link; without an address there is none."""
     if order.email:
         key = f"ready:{order.id}:{order.generation}"
-        _queue(shop, session, order, kind="ready", key=key, to_address=order.email)
+        _queue(shop, session, order, kind=_READY, key=key, to_address=order.email)
 
 
 def queue_lost_link_mail(shop: Shop, email: str) -> None:
@@ -91,7 +93,8 @@ def _queue(
         TaskKind.SEND_MAIL,
         f"mail:{mail.id}",
         now=now,
-        order_id=order.id,
+        # The order depends on the mail that carries its link alone: no other may stop its work.
+        order_id=order.id if kind == _READY else None,
         payload={"mail_id": mail.id},
     )
 
@@ -107,7 +110,7 @@ def send_mail(shop: Shop, task: Claim) -> Outcome:
     try:
         response = shop.mailer(settings).send(_outgoing(shop, settings, mail))
     except AmbiguousError as error:
-        if mail.response == UNCONFIRMED:
+        if mail.response == _SENT_AGAIN:
             # Two copies may have gone out already; a third helps nobody.
             return Done(partial(_note_sent, mail_id=mail_id, response=UNCONFIRMED, now=now))
         wait = backoff(task.failures + 1, first=30, jitter=_jitter())
@@ -115,14 +118,12 @@ def send_mail(shop: Shop, task: Claim) -> Outcome:
     except RejectedError as error:
         return Done(partial(_note_undeliverable, mail_id=mail_id, error=error, now=now))
     except (TransientError, ProviderAccountError, ConfigurationError) as error:
-        if mail.response == UNCONFIRMED:
-            # The first copy may be there: keep its words and its state.
-            return Later(now + _wait(error, task.failures + 1), error=error.message)
         if now - mail.created_at > _PATIENCE and isinstance(error, TransientError):
             return Done(partial(_note_undeliverable, mail_id=mail_id, error=error, now=now))
-        return Later(
-            now + _wait(error, task.failures + 1), partial(_requeue, mail_id=mail_id), error.message
-        )
+        # Where a first copy may be there, its words stay.
+        put_back = _mark_unconfirmed if mail.response == _SENT_AGAIN else _requeue
+        wait = _wait(error, task.failures + 1)
+        return Later(now + wait, partial(put_back, mail_id=mail_id), error.message)
     return Done(partial(_note_sent, mail_id=mail_id, response=response, now=shop.now()))
 
 
@@ -179,7 +180,7 @@ def _begin(shop: Shop, settings: ShopSettings, mail_id: int) -> OutboxMail | Non
         if mail is None or mail.state in {"sent", "failed"}:
             return None
         order = orders.get_locked(session, mail.order_id or "")
-        if order is None or (mail.kind == "ready" and not _is_current(order, mail)):
+        if order is None or (mail.kind == _READY and not _is_current(order, mail)):
             mail.state, mail.response = (
                 "failed",
                 "The link in this mail is no longer the present one.",
@@ -191,9 +192,13 @@ def _begin(shop: Shop, settings: ShopSettings, mail_id: int) -> OutboxMail | Non
             mail.subject, mail.html, mail.text = rendered.subject, rendered.html, rendered.text
             mail.dated_at = now
             mail.state = "sending"
-        elif mail.response is None:
-            # A hand-over was cut off by a crash: nobody knows whether it was accepted.
-            mail.response = UNCONFIRMED
+        elif mail.response == _SENT_AGAIN:
+            # The second hand-over was cut off by a crash.
+            _note_sent(session, mail_id=mail_id, response=UNCONFIRMED, now=now)
+            return None
+        else:
+            # The answer to the first was lost, or a crash cut it off: nobody knows whether it was accepted.
+            mail.response = _SENT_AGAIN
         return mail
 
 
@@ -254,11 +259,12 @@ def _note_sent(session: Session, *, mail_id: int, response: str, now: datetime) 
 def _note_undeliverable(session: Session, *, mail_id: int, error: SmiError, now: datetime) -> None:
     mail = session.get_one(OutboxMail, mail_id)
     mail.state, mail.response = "failed", error.message
-    order = lock_order(session, mail.order_id or "")
-    hold_order(session, order, "The mail with the link could not be delivered.", at=now)
+    if mail.kind == _READY:
+        order = lock_order(session, mail.order_id or "")
+        hold_order(session, order, "The mail with the link could not be delivered.", at=now)
     timeline.add(
         session,
-        order.id,
+        mail.order_id or "",
         "mail_failed",
         "The mail could not be delivered.",
         at=now,
