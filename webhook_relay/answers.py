@@ -23,7 +23,7 @@ from smi_desktop.domain.errors import (
     TransientError,
 )
 from smi_desktop.services.checkout import TermsRequiredError
-from smi_desktop.services.delivery import LinkEndedError, NotReadyError
+from smi_desktop.services.delivery import BeingRestoredError, LinkEndedError, NotReadyError
 from smi_desktop.services.shop import Shop
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,9 @@ _ERRORS: Final[tuple[tuple[type[SmiError], HTTPStatus, str], ...]] = (
     (RejectedError, HTTPStatus.BAD_GATEWAY, "payment_refused"),
 )
 # Written for customers; what the others say is meant for the owner and goes to the log alone.
-_TELLABLE: Final = (InvalidInputError, NotFoundError, LinkEndedError, NotReadyError)
+_TELLABLE: Final = (
+    InvalidInputError, NotFoundError, LinkEndedError, NotReadyError, BeingRestoredError,
+)  # fmt: skip
 
 
 def json_error(
@@ -68,16 +70,22 @@ def answer_error(error: SmiError, *, not_found_code: str = "not_found") -> JSONR
     """Answer an error of ours: in its own words where a customer may read them."""
     bug = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error")
     status, code = next((row[1:] for row in _ERRORS if isinstance(error, row[0])), bug)
-    message = error.message
     if not isinstance(error, _TELLABLE):
         _log.warning("%s: %s", type(error).__name__, error.message)
-        message = _AWAY
+    message = tell(error)[1]
     headers = dict(PRIVATE)
     if isinstance(error, TransientError):
         headers["Retry-After"] = str(int(error.retry_after or 30))
     if code == "not_found":
         code = not_found_code
     return json_error(status, code, message, headers)
+
+
+def tell(error: SmiError) -> tuple[str, str]:
+    """Return the heading and the words for a customer."""
+    if isinstance(error, _TELLABLE):
+        return error.title, error.message
+    return "Please try again soon", _AWAY
 
 
 def page(

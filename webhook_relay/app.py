@@ -1,32 +1,26 @@
-"""The relay's ASGI application: routes, limits and what every error becomes."""
+"""The relay's ASGI application: routes and limits."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
-from typing import Final
+from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smi_desktop.domain.errors import NotFoundError, SmiError
 from smi_desktop.services.shop import Shop
-from webhook_relay.answers import answer_error, json_error
+from webhook_relay.failures import Failures
 from webhook_relay.hooks import Hooks
-from webhook_relay.limits import RateLimits, TooManyRequestsError, client_address, client_network
+from webhook_relay.limits import RateLimits, client_address, client_network
 from webhook_relay.middleware import BodyLimits, CommonHeaders
 from webhook_relay.pages import Pages
 from webhook_relay.runtime import Runtime
 from webhook_relay.storefront import Storefront
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-_JOB_STATUS: Final = "/smi/v1/job-status/"
-_JOB_CODE: Final = "job_not_found"
 
 
 def create_app(shop: Shop) -> Starlette:
@@ -36,6 +30,7 @@ def create_app(shop: Shop) -> Starlette:
     shopfront = Storefront(runtime, limits)
     hooks = Hooks(runtime)
     pages = Pages(runtime)
+    failures: dict[Any, Any] = {**Failures(runtime).handlers()}
 
     def limited(handler: Handler) -> Handler:
         async def serve(request: Request) -> Response:
@@ -72,37 +67,8 @@ def create_app(shop: Shop) -> Starlette:
             Middleware(CommonHeaders, settings=runtime.settings),
             Middleware(BodyLimits, settings=runtime.settings),
         ],
-        exception_handlers={
-            SmiError: _on_own_error,
-            TooManyRequestsError: _on_too_many,
-            HTTPException: _on_http_error,
-        },
+        exception_handlers=failures,
     )
     # A redirect would be made of the Host header, which anybody can write; Stripe follows none anyway.
     application.router.redirect_slashes = False
     return application
-
-
-async def _on_own_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SmiError)
-    return answer_error(error, not_found_code=_not_found_code(request))
-
-
-async def _on_too_many(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, TooManyRequestsError)
-    return error.answer()
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        code = _not_found_code(request)
-        words = "Job not found" if code == _JOB_CODE else "There is nothing at this address."
-        return answer_error(NotFoundError(words), not_found_code=code)
-    code = "method_not_allowed" if error.status_code == 405 else "http_error"
-    headers = dict(error.headers) if error.headers else None
-    return json_error(error.status_code, code, error.detail, headers)
-
-
-def _not_found_code(request: Request) -> str:
-    return _JOB_CODE if request.scope["path"].startswith(_JOB_STATUS) else "not_found"

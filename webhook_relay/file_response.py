@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from smi_desktop.domain.filenames import content_disposition
-from smi_desktop.services.delivery import Ticket
+from smi_desktop.services.delivery import BeingRestoredError, Ticket
 
 _CHUNK: Final = 256 * 1024
 _ONE_RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
@@ -69,7 +69,7 @@ class FileResponse(Response):
             "x-robots-tag": "noindex",
         }
         try:
-            part = choose_part(ticket, request_headers)
+            part = choose_part(ticket, request_headers, scope["method"])
         except UnsatisfiableRangeError:
             headers["content-range"] = f"bytes */{ticket.bytes}"
             headers["content-length"] = "0"
@@ -80,7 +80,10 @@ class FileResponse(Response):
         if not part.whole:
             last = part.first + part.length - 1
             headers["content-range"] = f"bytes {part.first}-{last}/{ticket.bytes}"
-        file = await asyncio.to_thread(ticket.path.open, "rb")
+        try:
+            file = await asyncio.to_thread(ticket.path.open, "rb")
+        except OSError as error:
+            raise BeingRestoredError from error
         with file:
             await _start(send, 200 if part.whole else 206, headers)
             if scope["method"] == "HEAD":
@@ -108,15 +111,15 @@ class FileResponse(Response):
             await asyncio.shield(self._on_sent(part.first, sent, sent == part.length))
 
 
-def choose_part(ticket: Ticket, headers: Headers) -> Part:
-    """Return which bytes a request asks for.
+def choose_part(ticket: Ticket, headers: Headers, method: str) -> Part:
+    """Return which bytes a request asks for; only a GET has ranges.
 
     Raises:
         UnsatisfiableRangeError: The range begins behind the end.
     """
     whole = Part(0, ticket.bytes, whole=True)
     match = _ONE_RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
-    if match is None or match.groups() == ("", ""):
+    if method != "GET" or match is None or match.groups() == ("", ""):
         return whole
     if_range = headers.get("if-range")
     if if_range is not None and if_range not in {ticket.etag, _http_date(ticket.modified_at)}:

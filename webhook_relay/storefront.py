@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -23,10 +24,12 @@ from smi_desktop.services.delivery import (
 from smi_desktop.services.emails import queue_lost_link_mail
 from smi_desktop.services.upscaling import find_source
 from webhook_relay import requests as fields_of
-from webhook_relay.answers import PRIVATE, json_error, page, problem_page, wants_page
+from webhook_relay.answers import PRIVATE, json_error, page, wants_page
 from webhook_relay.file_response import FileResponse
 from webhook_relay.limits import RateLimits, client_address, client_network
 from webhook_relay.runtime import Runtime
+
+_log = logging.getLogger(__name__)
 
 _MOST_IMAGES = 200
 
@@ -158,29 +161,28 @@ class Storefront:
         self.limits.check(guesses, "bad-token", client)
         try:
             ticket = await self.runtime.work(find_download, request.path_params["token"])
-        except NotFoundError as error:
+        except NotFoundError:
             self.limits.take(guesses, "bad-token", client)
-            if not wants_page(request):
-                raise
-            return await self.runtime.work(
-                problem_page, "This link is not known", f"{error.message} Please check the address.",
-                asset_version=self.runtime.asset_version, status=404,
-            )  # fmt: skip
+            raise
         except LinkEndedError as error:
             return await self._link_ended(request, error)
         if request.method == "HEAD":
             return FileResponse(ticket, _keep_no_record)
 
         async def record(first: int, sent: int, finished: bool) -> None:
-            await self.runtime.work(
-                record_download,
-                ticket,
-                first_byte=first,
-                bytes_sent=sent,
-                finished=finished,
-                agent=(request.headers.get("user-agent") or "")[:300] or None,
-                address=address,
-            )
+            try:
+                await self.runtime.work(
+                    record_download,
+                    ticket,
+                    first_byte=first,
+                    bytes_sent=sent,
+                    finished=finished,
+                    agent=(request.headers.get("user-agent") or "")[:300] or None,
+                    address=address,
+                )
+            except SmiError as error:
+                # The customer has his file; that we cannot count it is not his trouble.
+                _log.warning("A download was not written down: %s", error.message)
 
         return FileResponse(ticket, record)
 

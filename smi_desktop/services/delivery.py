@@ -60,6 +60,18 @@ class NotReadyError(SmiError):
     title = "Not ready yet"
 
 
+class BeingRestoredError(TransientError):
+    """A live link whose file is not there; a person was asked to look."""
+
+    title = "Your picture is being restored"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This picture is being restored. Please try again later; your link stays good.",
+            retry_after=3600,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What a live link opens.
@@ -159,7 +171,7 @@ def find_download(shop: Shop, token: str) -> Ticket:
         NotFoundError: Unknown or revoked, which cannot be told apart.
         LinkEndedError: It was good once.
         NotReadyError: Its order is not completed.
-        TransientError: The file is not where it should be; the order is held for a person.
+        BeingRestoredError: The file is not where it should be; the order is held for a person.
     """
     if not looks_like_token(token):
         raise NotFoundError("There is no such download.")
@@ -240,14 +252,11 @@ def _ticket(shop: Shop, order: Order) -> Ticket:
     try:
         path = shop.files.path(order.file_key or "")
         size = path.stat().st_size
-    except (NotFoundError, FileNotFoundError):
+    except (NotFoundError, OSError):
         size = -1
     if size != order.file_bytes:
         _hold_missing(shop, order.id)
-        raise TransientError(
-            "This picture is being restored. Please try again later; your link stays good.",
-            retry_after=3600,
-        )
+        raise BeingRestoredError
     return Ticket(
         order_id=order.id,
         generation=order.generation,
