@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from smi_desktop.domain.errors import NotFoundError
+from smi_desktop.domain.errors import NotFoundError, TransientError
 from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.services.catalogue import preview_key
 from smi_desktop.services.payments import ask_to_settle
@@ -88,8 +89,9 @@ def _order_page(
 ) -> Response:
     order = find_order(shop, order_id)
     if back_from_payment and order.status == OrderStatus.AWAITING_PAYMENT:
-        # The customer says that he has paid; the webhook may be late or lost.
-        ask_to_settle(shop, order)
+        # The customer says that he has paid; the webhook may be late or lost. His page is shown in any case.
+        with suppress(TransientError):
+            ask_to_settle(shop, order)
     return page(shop, "order", order_page_values(shop, order), asset_version=asset_version)
 
 
