@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from smi_desktop.config import ShopSettings, is_email_address
-from smi_desktop.domain.errors import InvalidInputError, PriceChangedError
+from smi_desktop.domain.errors import InvalidInputError, PriceChangedError, TransientError
 from smi_desktop.domain.money import Money
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.domain.pricing import Price, Resolution
@@ -85,6 +85,9 @@ def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
     # `sources/{sha256}.{format}`: of the picture as it is now, which may not be as it was catalogued.
     order.source_sha256, _, order.source_format = source_key.partition("/")[2].partition(".")
     with shop.database.write() as session:
+        # Behind the lock under which a sweep removes copies that no order needs.
+        if not shop.files.exists(source_key):
+            raise TransientError("The picture's copy is being renewed. Please try again.")
         session.add(order)
         session.flush()
         timeline.add(

@@ -10,15 +10,15 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from smi_desktop.services.order_states import lock_order
+from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.work import Done, Outcome, TaskKind
-from smi_desktop.store import orders, tasks, timeline
+from smi_desktop.store import orders, outbox, tasks, timeline
 from smi_desktop.store.models import Order
 from smi_desktop.store.tasks import Claim
 
@@ -64,45 +64,55 @@ def sweep(shop: Shop) -> SweepReport:
 
 def remove_file(shop: Shop, task: Claim) -> Outcome:
     """Remove a delivered file whose link has ended and whose grace is over."""
-    settings = shop.settings()
-    grace = timedelta(hours=settings.file_grace_hours)
-    with shop.database.read() as session:
-        order = orders.get(session, task.order_id or "")
+    now = shop.now()
+    ended_before = now - timedelta(hours=shop.settings().file_grace_hours)
     generation = int(task.payload["generation"])
-    if (
-        order is None
-        or order.file_key is None
-        or order.generation != generation
-        or order.expires_at is None
-        or order.expires_at + grace > shop.now()
-    ):
-        # Renewed, replaced or held meanwhile.
-        return Done()
-    key = order.file_key
+    marked: list[str] = []
 
     def record(session: Session) -> None:
-        row = lock_order(session, order.id)
-        if row.file_key != key or row.generation != generation:
+        order = orders.get_locked(session, task.order_id or "")
+        if order is None or order.file_key is None or order.generation != generation:
             return
-        row.file_removed_at = row.updated_at = shop.now()
+        if not _is_over(session, order, ended_before):
+            return
+        order.file_removed_at = order.updated_at = now
+        marked.append(order.file_key)
         timeline.add(
             session,
-            row.id,
+            order.id,
             "file_removed",
             "The link has ended; the file was removed.",
-            at=shop.now(),
+            at=now,
             facts={"generation": generation},
         )
 
+    def delete_marked() -> None:
+        for key in marked:
+            shop.files.delete(key)
+
     # The row is marked first: a file without a row is found by the next sweep, a row without a file is not.
-    return Done(record, lambda: shop.files.delete(key))
+    return Done(record, delete_marked)
+
+
+def _is_over(session: Session, order: Order, ended_before: datetime) -> bool:
+    """Tell whether nobody can need an order's file any more: it was not renewed or held meanwhile."""
+    if order.expires_at is None or order.expires_at > ended_before:
+        return False
+    if order.status == OrderStatus.REFUNDED:
+        return True
+    # The link's hours begin when its mail leaves, which a machine that slept may still have to do.
+    waiting = any(
+        mail.state in {"queued", "sending"} for mail in outbox.of_order(session, order.id)
+    )
+    return order.held_at is None and not waiting
 
 
 def _ask_to_remove(session: Session, order: Order, shop: Shop) -> None:
     tasks.add_once(
         session,
         TaskKind.REMOVE_FILE,
-        f"remove:{order.id}:{order.generation}:{int((order.expires_at or shop.now()).timestamp())}",
+        # Once an hour: what is held or waiting now may be due later.
+        f"remove:{order.id}:{order.generation}:{int(shop.now().timestamp()) // 3600}h",
         now=shop.now(),
         order_id=order.id,
         payload={"generation": order.generation},
@@ -132,14 +142,26 @@ def _remove_old_work(folder: Path, keep: timedelta) -> int:
 def _remove_unused(shop: Shop, keep: timedelta) -> int:
     """Remove results and snapshots that no order needs: what a crash between file and row left behind."""
     with shop.database.read() as session:
-        wanted = orders.source_keys_in_use(
-            session, abandoned_after=shop.now() - _LATE_PAYMENT
-        ) | orders.file_keys_in_use(session)
-    removed = 0
-    for prefix in ("results/", "sources/"):
-        for file in list(shop.files.files(prefix)):
-            age = time.time() - file.modified_at.timestamp()
-            if file.key not in wanted and age > keep.total_seconds():
-                shop.files.delete(file.key)
-                removed += 1
-    return removed
+        wanted = _keys_in_use(shop, session)
+    unused = [
+        file.key
+        for prefix in ("results/", "sources/")
+        for file in shop.files.files(prefix)
+        if file.key not in wanted
+        and time.time() - file.modified_at.timestamp() > keep.total_seconds()
+    ][:_MOST_AT_ONCE]
+    if not unused:
+        return 0
+    # Looked at again behind the lock that every new order needs: one may have been bought meanwhile.
+    with shop.database.write() as session:
+        wanted = _keys_in_use(shop, session)
+        unused = [key for key in unused if key not in wanted]
+        for key in unused:
+            shop.files.delete(key)
+    return len(unused)
+
+
+def _keys_in_use(shop: Shop, session: Session) -> set[str]:
+    abandoned_after = shop.now() - _LATE_PAYMENT
+    sources = orders.source_keys_in_use(session, abandoned_after=abandoned_after)
+    return sources | orders.file_keys_in_use(session)

@@ -158,9 +158,16 @@ def upscale_here(shop: Shop, task: Claim) -> Outcome:
 
 
 def work_folder(shop: Shop, upscale_id: int) -> Path:
-    """Return the folder for one attempt's temporary files."""
+    """Return the folder for one attempt's temporary files.
+
+    Raises:
+        TransientError: No space or no access; the order waits.
+    """
     folder = shop.work_dir / f"upscale-{upscale_id}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise TransientError(f"{folder} cannot be written: {error.strerror}.") from error
     return folder
 
 

@@ -85,12 +85,13 @@ def list_page(
 
 
 def unpaid_since(session: Session, *, expired_before: datetime, limit: int) -> Sequence[Order]:
-    """Return orders that still await a payment although their checkout page has ended."""
+    """Return orders that still await a payment although their checkout page has ended; held ones are a person's."""
     return session.scalars(
         select(Order)
         .where(
             Order.status == OrderStatus.AWAITING_PAYMENT,
             Order.checkout_expires_at < expired_before,
+            Order.held_at.is_(None),
         )
         .order_by(Order.checkout_expires_at)
         .limit(limit)

@@ -29,6 +29,7 @@ from smi_desktop.services.checkout import (
 from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
 from smi_desktop.services.prices import find_image, quote_prices
 from smi_desktop.store import orders, timeline
+from tests.fakes.file_store import FakeFileStore
 from tests.fakes.image_reader import fake_image
 from tests.fakes.payment_gateway import FakePaymentGateway
 from tests.world import World
@@ -299,6 +300,22 @@ def test_a_snapshot_is_kept_once_for_many_orders(world: World) -> None:
     world.start_checkout(number)
     assert len(list(world.files.files("sources/"))) == 1
     assert world.files.calls.count("put") == 2  # the preview and the snapshot
+
+
+class Swept(FakeFileStore):
+    """A store whose copies a sweep removes at once."""
+
+    def put(self, key: str, source: Path) -> None:
+        super().put(key, source)
+        self.delete(key)
+
+
+def test_a_copy_that_a_sweep_removes_at_that_moment_sells_nothing(world: World) -> None:
+    number = world.add_image()
+    shop = replace(world.shop, files=Swept(world.folder / "files", world.clock))
+    with pytest.raises(TransientError, match="try again"):
+        start_checkout(shop, CheckoutForm(number, STANDARD))
+    assert all_orders(world) == []
 
 
 # --- the payment provider ---------------------------------------------------------------------------
