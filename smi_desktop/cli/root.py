@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -11,20 +12,44 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from smi_desktop import __version__
 from smi_desktop.config import ProcessConfig, load_process_config
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_MODULES: Final = {
+    "catalogue": "catalogue",
+    "demo": "demo",
+    "doctor": "processes",
+    "engine": "processes",
+    "orders": "orders",
+    "relay": "processes",
+    "secrets": "settings",
+    "settings": "settings",
+}
+"""Which module of this package has each command."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _LateCommands(click.Group):
+    """A group that imports a command's module when it is asked for: a relay's start has no time for the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands' names, sorted."""
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None for one that does not exist."""
+        if cmd_name not in _MODULES:
+            return None
+        # The module adds its commands to this group.
+        importlib.import_module(f"smi_desktop.cli.{_MODULES[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_LateCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -77,6 +102,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     if not rows:
         click.echo(empty)
         return
+    # A process that prints no table need not load it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         # Text, not markup: a title in square brackets is a title.
@@ -101,9 +131,3 @@ def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-# The commands add themselves to the group; they come last because they need it.
-from smi_desktop.cli import catalogue, demo, orders, processes, settings  # noqa: E402
-
-__all__ = ["catalogue", "cli", "demo", "orders", "processes", "settings"]
