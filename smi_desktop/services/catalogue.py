@@ -7,7 +7,6 @@ decoded picture, never taken from a client or a file name.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,13 @@ def add_picture(shop: Shop, entry: CatalogueEntry) -> Image:
     """
     settings = shop.settings()
     path = entry.path.resolve()
-    stat = path.stat()
+    try:
+        str(path).encode()
+        stat = path.stat()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("The file's name cannot be read as text.") from error
+    except OSError as error:
+        raise InvalidInputError(f"The file cannot be read: {error.strerror}.") from error
     if stat.st_size > settings.source_max_bytes:
         raise InvalidInputError(
             f"The file has {stat.st_size:,} bytes; the shop takes {settings.source_max_bytes:,}."
@@ -94,6 +99,8 @@ def add_picture(shop: Shop, entry: CatalogueEntry) -> Image:
             if images.get(session, number) is not None:
                 raise InvalidInputError(f"Number {number} belongs to another picture already.")
             image = Image(attachment_id=number, created_at=now, for_sale=True)
+        elif entry.attachment_id not in {None, image.attachment_id}:
+            raise InvalidInputError(f"This picture has the number {image.attachment_id} already.")
         image.post_id = entry.post_id if entry.post_id is not None else image.post_id
         image.title = entry.title
         image.source_kind = "file"
@@ -124,9 +131,8 @@ def secure_source(shop: Shop, settings: ShopSettings, image: Image) -> str:
         TransientError: It could not be reached at the moment.
     """
     key = f"sources/{image.source_sha256}.{image.format}"
-    shop.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=shop.work_dir, prefix="source-") as folder:
-        copy = Path(folder) / "source"
+    with shop.temporary_folder("source") as folder:
+        copy = folder / "source"
         if image.source_kind == "file":
             if shop.files.exists(key) and _is_untouched(image):
                 return key
@@ -187,9 +193,8 @@ def _keep_preview(shop: Shop, path: Path, sha256: str) -> None:
     key = preview_key(sha256)
     if shop.files.exists(key):
         return
-    shop.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=shop.work_dir, prefix="preview-") as folder:
-        target = Path(folder) / "preview.jpg"
+    with shop.temporary_folder("preview") as folder:
+        target = folder / "preview.jpg"
         shop.images.make_preview(path, target, longest_edge=PREVIEW_EDGE)
         shop.files.put(key, target)
 

@@ -8,9 +8,9 @@ from typing import Final
 from smi_desktop.services.shop import Shop
 from smi_desktop.store import clicks
 
-# What the common crawlers, monitors and libraries call themselves.
+# What the common crawlers, monitors and libraries call themselves; Cubot makes telephones.
 _BOT: Final = re.compile(
-    r"bot|crawl|spider|slurp|preview|scan|monitor|headless|curl|wget|python-requests|httpx|go-http|"
+    r"(?<!cu)bot|crawl|spider|slurp|preview|scan|monitor|headless|curl|wget|python-requests|httpx|go-http|"
     r"facebookexternalhit|lighthouse",
     re.IGNORECASE,
 )

@@ -12,11 +12,13 @@ from smi_desktop.config import Mode, ShopSettings, UpscalerChoice
 from smi_desktop.domain.errors import ConfigurationError, NotForSaleError, SmiError
 from smi_desktop.domain.pricing import Resolution, price_upscale
 from smi_desktop.services.shop import STRIPE_WEBHOOK_SECRET, Shop
-from smi_desktop.store import images, inbox, tasks
+from smi_desktop.store import images, inbox, orders, tasks
 from smi_desktop.store import settings as settings_rows
 
 _QUIET_ENGINE: Final = timedelta(seconds=60)
 _LOW_DISK_SHARE: Final = 0.1
+_PASSING_FAILURES: Final = 3
+_MOST_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,10 @@ class Check:
 
 def check_health(shop: Shop) -> list[Check]:
     """Check everything that can be checked without calling anybody; never raises for a fault it finds."""
-    settings = shop.settings()
+    try:
+        settings = shop.settings()
+    except SmiError as error:
+        return [Check("Settings", False, error.message)]
     questions: list[tuple[str, Callable[[Shop, ShopSettings], str]]] = [
         ("Mode", _mode),
         ("Secrets", _secrets),
@@ -42,6 +47,7 @@ def check_health(shop: Shop) -> list[Check]:
         ("Catalogue", _catalogue),
         ("Engine", _engine),
         ("Work", _work),
+        ("Orders", _orders),
         ("Disk", _disk),
         ("Database", _database),
     ]
@@ -120,16 +126,41 @@ def _engine(shop: Shop, _settings: ShopSettings) -> str:
 def _work(shop: Shop, _settings: ShopSettings) -> str:
     with shop.database.read() as session:
         counts = tasks.count_by_state(session)
+        failing = tasks.worst_error(session, failures=_PASSING_FAILURES)
     dead = counts.get("dead", 0)
     if dead:
         raise ConfigurationError(f"{dead} pieces of work were given up and wait for a person.")
+    if failing is not None:
+        raise ConfigurationError(f"Work fails again and again: {failing}")
     return f"{counts.get('ready', 0) + counts.get('leased', 0)} pieces of work are open."
 
 
+def _orders(shop: Shop, _settings: ShopSettings) -> str:
+    with shop.database.read() as session:
+        held = orders.list_held(session, limit=_MOST_NAMED + 1)
+    if not held:
+        return "None waits for a person."
+    numbers = ", ".join(order.number for order in held[:_MOST_NAMED])
+    more = " and more" if len(held) > _MOST_NAMED else ""
+    raise ConfigurationError(f"These wait for a person: {numbers}{more}.")
+
+
 def _disk(shop: Shop, _settings: ShopSettings) -> str:
-    usage = shutil.disk_usage(shop.work_dir)
-    text = f"{usage.free / 2**30:.1f} GiB are free."
-    if usage.free < _LOW_DISK_SHARE * usage.total and usage.free < 5 * 2**30:
+    try:
+        usage = shutil.disk_usage(shop.work_dir)
+    except OSError as error:
+        raise ConfigurationError(f"{shop.work_dir} cannot be read: {error.strerror}.") from error
+    return describe_space(usage.free, usage.total)
+
+
+def describe_space(free: int, total: int) -> str:
+    """Say how much of a disk is free, in bytes of the whole.
+
+    Raises:
+        ConfigurationError: Too little for pictures to be made.
+    """
+    text = f"{free / 2**30:.1f} GiB are free."
+    if free < _LOW_DISK_SHARE * total and free < 5 * 2**30:
         raise ConfigurationError(f"Only {text}")
     return text
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from smi_desktop.config import Mode, ShopSettings
-from smi_desktop.domain.errors import ConfigurationError
+from smi_desktop.domain.errors import ConfigurationError, TransientError
 from smi_desktop.domain.tokens import derive_token, new_key
 from smi_desktop.services.ports import (
     Clock,
@@ -112,6 +114,21 @@ class Shop:
     def token(self, purpose: str, *parts: str | int) -> str:
         """Derive the 64-character token of this purpose under the shop's key."""
         return derive_token(self.secret(TOKEN_KEY), purpose, *parts)
+
+    @contextmanager
+    def temporary_folder(self, purpose: str) -> Iterator[Path]:
+        """Give a folder that is gone afterwards.
+
+        Raises:
+            TransientError: No space or no access.
+        """
+        try:
+            self.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder = tempfile.TemporaryDirectory(dir=self.work_dir, prefix=f"{purpose}-")
+        except OSError as error:
+            raise TransientError(f"{self.work_dir} cannot be written: {error.strerror}.") from error
+        with folder as path:
+            yield Path(path)
 
 
 def ensure_token_key(secrets: SecretStore) -> None:

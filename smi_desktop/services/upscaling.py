@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import random
-import tempfile
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -53,11 +52,10 @@ _LATE_RESULT: Final = timedelta(hours=24)
 
 
 def _check_reachable(shop: Shop, settings: ShopSettings, image_url: str) -> None:
-    shop.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=shop.work_dir, prefix="reach-") as folder:
+    with shop.temporary_folder("reach") as folder:
         try:
             shop.fetcher(settings).fetch(
-                image_url, Path(folder) / "source", max_bytes=settings.source_max_bytes
+                image_url, folder / "source", max_bytes=settings.source_max_bytes
             )
         except RejectedError as error:
             raise TransientError(

@@ -98,6 +98,16 @@ def unpaid_since(session: Session, *, expired_before: datetime, limit: int) -> S
     ).all()
 
 
+def list_held(session: Session, *, limit: int) -> Sequence[Order]:
+    """Return orders that wait for a person, longest first; what was refunded is settled."""
+    return session.scalars(
+        select(Order)
+        .where(Order.held_at.is_not(None), Order.status != OrderStatus.REFUNDED)
+        .order_by(Order.held_at)
+        .limit(limit)
+    ).all()
+
+
 def with_file_due(session: Session, *, ended_before: datetime, limit: int) -> Sequence[Order]:
     """Return delivered orders whose link ended before a moment and whose file is still there."""
     return session.scalars(

@@ -215,6 +215,16 @@ def count_by_state(session: Session) -> dict[str, int]:
     return dict(rows.all())
 
 
+def worst_error(session: Session, *, failures: int) -> str | None:
+    """Return what the open task said that has failed most often, if it failed so many times at least."""
+    return session.scalar(
+        select(Task.last_error)
+        .where(Task.state.in_(("ready", "leased")), Task.failures >= failures)
+        .order_by(Task.failures.desc())
+        .limit(1)
+    )
+
+
 def _claimable(kinds: Collection[str], now: datetime, held: Collection[int]) -> ColumnElement[bool]:
     return and_(
         Task.kind.in_(list(kinds)),
