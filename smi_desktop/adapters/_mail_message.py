@@ -15,7 +15,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from smi_desktop.config import is_email_address
-from smi_desktop.domain.errors import InvalidInputError
+from smi_desktop.domain.errors import InvalidInputError, ProviderAccountError, RejectedError
 from smi_desktop.services.ports import OutgoingMail
 
 _MESSAGE_ID: Final = re.compile(r"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>")
@@ -33,15 +33,17 @@ def build_message(mail: OutgoingMail) -> bytes:
     Raises:
         InvalidInputError: A field holds a line end or another control character, or an address
             is not exactly one.
+        RejectedError: The recipient's address cannot be reached from here.
+        ProviderAccountError: Our own addresses cannot be used.
     """
     _refuse_unsafe(mail)
     message = EmailMessage(policy=_SEVEN_BIT)
     message["Message-ID"] = mail.message_id
     message["Date"] = format_datetime(mail.date)
-    message["From"] = Address(mail.sender_name, addr_spec=ascii_address(mail.sender_address))
-    message["To"] = Address(addr_spec=ascii_address(mail.to_address))
+    message["From"] = Address(mail.sender_name, addr_spec=sender_address(mail))
+    message["To"] = Address(addr_spec=recipient_address(mail))
     if mail.reply_to:
-        message["Reply-To"] = Address(addr_spec=ascii_address(mail.reply_to))
+        message["Reply-To"] = Address(addr_spec=_ascii(mail.reply_to, ProviderAccountError))
     message["Subject"] = mail.subject
     # RFC 3834: keeps holiday replies away.
     message["Auto-Submitted"] = "auto-generated"
@@ -60,21 +62,35 @@ def build_message(mail: OutgoingMail) -> bytes:
     return message.as_bytes()
 
 
-def ascii_address(address: str) -> str:
-    """Return an address whose domain is ASCII (IDNA).
+def sender_address(mail: OutgoingMail) -> str:
+    """Return the sender's address as the envelope needs it.
 
     Raises:
-        InvalidInputError: It is not one address, or it needs SMTPUTF8, which few servers take.
+        InvalidInputError, ProviderAccountError: As `build_message`.
     """
+    return _ascii(mail.sender_address, ProviderAccountError)
+
+
+def recipient_address(mail: OutgoingMail) -> str:
+    """Return the recipient's address as the envelope needs it.
+
+    Raises:
+        InvalidInputError, RejectedError: As `build_message`.
+    """
+    return _ascii(mail.to_address, RejectedError)
+
+
+def _ascii(address: str, unusable: type[RejectedError | ProviderAccountError]) -> str:
+    """Return an address whose domain is ASCII (IDNA); other letters before the @ need SMTPUTF8."""
     if not is_email_address(address):
         raise InvalidInputError("This is not one e-mail address.")
     local, _, domain = address.rpartition("@")
     if not local.isascii():
-        raise InvalidInputError("An address with such letters before the @ is not supported.")
+        raise unusable("An e-mail address with such letters before the @ is not supported.")
     try:
         return f"{local}@{domain.encode('idna').decode('ascii')}"
     except UnicodeError as error:
-        raise InvalidInputError("The domain of this e-mail address does not exist.") from error
+        raise unusable("The domain of this e-mail address cannot exist.") from error
 
 
 def _refuse_unsafe(mail: OutgoingMail) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from smi_desktop.adapters._addresses import is_loopback_host
-from smi_desktop.adapters._mail_message import ascii_address, build_message
+from smi_desktop.adapters._mail_message import build_message, recipient_address, sender_address
 from smi_desktop.domain.errors import (
     AmbiguousError,
     ConfigurationError,
@@ -101,7 +101,7 @@ class SmtpMailer:
             ProviderAccountError: Our login, sender or TLS set-up is the problem, not this mail.
         """
         content = build_message(mail)
-        sender, recipient = ascii_address(mail.sender_address), ascii_address(mail.to_address)
+        sender, recipient = sender_address(mail), recipient_address(mail)
         with _before_the_dot():
             smtp = self._connect()
         try:
