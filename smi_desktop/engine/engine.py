@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -31,11 +32,20 @@ from smi_desktop.store.tasks import Claim
 _log = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=60)
-_RENEW_SECONDS: Final = 15.0
-_LOOK_SECONDS: Final = 0.2
-_BEAT_SECONDS: Final = 15.0
 _NETWORK_WORKERS: Final = 6
 _IMAGE_WORKERS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the loops run, in seconds of the machine's clock."""
+
+    look: float = 0.2
+    renew: float = 15.0
+    beat: float = 15.0
+
+
+_PACE: Final = Pace()
 
 
 class Engine:
@@ -44,10 +54,12 @@ class Engine:
     Args:
         shop: The open shop.
         presence_dir: Where the engines of this machine tell each other that they live.
+        pace: How often the loops run; a lease must last several renewals.
     """
 
-    def __init__(self, shop: Shop, presence_dir: Path) -> None:
+    def __init__(self, shop: Shop, presence_dir: Path, *, pace: Pace = _PACE) -> None:
         self._shop = shop
+        self._pace = pace
         self._presence = Presence(presence_dir)
         self._held: dict[int, Claim] = {}
         self._held_lock = threading.Lock()
@@ -63,25 +75,30 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Start the loops; returns at once."""
-        self._release_dead()
+        """Start the loops; returns at once. A database that is away is waited for by the loops.
+
+        Raises:
+            SmiError: The settings cannot be read; nothing was started.
+        """
         loops: list[tuple[Callable[[], None], float]] = [
-            (self._look, _LOOK_SECONDS),
-            (self._renew, _RENEW_SECONDS),
-            (self._sweep, self._shop.settings().cleanup_seconds),
-            (self._beat, _BEAT_SECONDS),
+            (_survive(self._look), self._pace.look),
+            (_survive(self._renew), self._pace.renew),
+            (_survive(self._sweep), self._shop.settings().cleanup_seconds),
+            (_survive(self._beat), self._pace.beat),
         ]
+        _survive(self._release_dead)()
         for loop, seconds in loops:
-            self._scheduler.add_job(_survive(loop), "interval", seconds=seconds)
+            self._scheduler.add_job(loop, "interval", seconds=seconds)
         self._scheduler.start()
-        self._beat()
+        _survive(self._beat)()
 
     def stop(self) -> None:
         """Finish what is being worked on and stop. Work that was not begun waits for the next engine."""
         self._stopping.set()
-        self._scheduler.shutdown(wait=True)
+        # The loops go on until then: a lease that nobody renews would be taken over in the middle.
         for lane in self._lanes:
             lane.close()
+        self._scheduler.shutdown(wait=True)
         self._presence.close()
 
     def __enter__(self) -> Self:
@@ -159,6 +176,7 @@ class Engine:
         for name in self._presence.dead_engines():
             with self._shop.database.write() as session:
                 count = tasks.release_owner(session, name, self._shop.now())
+            self._presence.forget(name)
             _log.info("Took over %d tasks of an engine that died.", count)
 
 
@@ -168,6 +186,7 @@ class _Lane:
     def __init__(self, engine: Engine, kinds: Collection[str], workers: int, name: str) -> None:
         self._engine = engine
         self._kinds = kinds
+        self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"smi-{name}")
         self._idle = threading.Semaphore(workers)
 
@@ -177,6 +196,9 @@ class _Lane:
             self._pool.submit(self._work)
 
     def close(self) -> None:
+        """Wait until every worker is idle; none is sent after that."""
+        for _ in range(self._workers):
+            self._idle.acquire()
         self._pool.shutdown(wait=True)
 
     def _work(self) -> None:

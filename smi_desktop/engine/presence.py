@@ -26,8 +26,11 @@ class Presence:
         self._folder = folder
         self.name = f"engine-{uuid.uuid4().hex}"
         self._path = folder / f"{self.name}.lock"
-        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+        # Locked before it is seen: another engine would take an unlocked file for that of a dead one.
+        unseen = self._path.with_suffix(".new")
+        self._file = os.open(unseen, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unseen.rename(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -46,22 +49,29 @@ class Presence:
         os.close(self._file)
 
     def dead_engines(self) -> list[str]:
-        """Return the names of engines that have died, and forget them."""
-        dead = []
-        for path in self._folder.glob("engine-*.lock"):
-            if path == self._path:
-                continue
-            try:
-                file = os.open(path, os.O_RDWR)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
-                dead.append(path.stem)
-                path.unlink(missing_ok=True)
-            finally:
-                os.close(file)
-        return dead
+        """Return the names of engines that have died and are not forgotten yet."""
+        return [
+            path.stem
+            for path in self._folder.glob("engine-*.lock")
+            if path != self._path and _is_unlocked(path)
+        ]
+
+    def forget(self, name: str) -> None:
+        """Let nobody find this dead engine again: its work has been given back."""
+        (self._folder / f"{name}.lock").unlink(missing_ok=True)
+
+
+def _is_unlocked(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        # An engine that has just left takes its file along, before it lets go of the lock.
+        return path.exists()
+    finally:
+        os.close(file)

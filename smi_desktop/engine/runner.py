@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -32,13 +33,15 @@ _log = logging.getLogger(__name__)
 _PATIENCE_OUTSIDE: Final = 36
 _PATIENCE_OWN_BUG: Final = 5
 _ACCOUNT_WAIT: Final = timedelta(minutes=5)
+# Seconds. Each try waits for the database some seconds by itself; longer than all that, the lease ends.
+_SETTLE_AGAIN: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def run_task(shop: Shop, task: Claim) -> None:
     """Run one task to its settlement. Never raises: the worker that calls it goes on."""
     try:
         outcome = HANDLERS[TaskKind(task.kind)](shop, task)
-        _settle(shop, task, outcome)
+        _settle_patiently(shop, task, outcome)
     except LeaseLostError:
         _log.warning("%s was taken over by another engine.", _name(task))
     except Exception as error:
@@ -47,6 +50,22 @@ def run_task(shop: Shop, task: Claim) -> None:
         except Exception:
             # The database is away: the lease ends by itself and the task is claimed again.
             _log.exception("%s could not be settled.", _name(task))
+
+
+def _settle_patiently(shop: Shop, task: Claim, outcome: Outcome) -> None:
+    """Record an outcome, also where the database is away for a moment.
+
+    The effect has happened: whoever forgets it sends a mail or buys a picture a second time.
+    """
+    for wait in _SETTLE_AGAIN:
+        try:
+            _settle(shop, task, outcome)
+        except TransientError as error:
+            _log.warning("The outcome of %s waits: %s", _name(task), error.message)
+            time.sleep(wait)
+        else:
+            return
+    _settle(shop, task, outcome)
 
 
 def _settle(shop: Shop, task: Claim, outcome: Outcome) -> None:
