@@ -1,0 +1,119 @@
+"""Reading pictures, fetching them, and keeping files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What is known of a picture after decoding it. Width and height are as shown (orientation applied)."""
+
+    width: int
+    height: int
+    format: str
+    """`jpeg`, `png` or `webp`."""
+    bytes: int
+    sha256: str
+
+
+class ImageReader(Protocol):
+    """Decodes pictures in a child process with limits, so that a bomb harms that process alone."""
+
+    def inspect(self, path: Path, *, max_pixels: int) -> ImageFacts:
+        """Decode the whole picture and tell what it is.
+
+        Raises:
+            InvalidInputError: Not a picture of an accepted type, damaged, or too large.
+            TransientError: The child was killed or ran out of time.
+        """
+        ...
+
+    def make_preview(self, source: Path, destination: Path, *, longest_edge: int) -> None:
+        """Write a small sRGB JPEG without metadata.
+
+        Raises:
+            InvalidInputError, TransientError: As `inspect`.
+        """
+        ...
+
+    def finish_result(
+        self,
+        result: Path,
+        source: Path,
+        destination: Path,
+        *,
+        width: int,
+        height: int,
+        format: str,
+        jpeg_quality: int,
+    ) -> ImageFacts:
+        """Check a result and write the file that is delivered.
+
+        Decodes it whole; refuses any other size than `width` x `height` and a blank picture; writes
+        `format` (`jpeg` or `png`) with the source's colour profile and EXIF where the result has none.
+
+        Raises:
+            BadResultError: The result is not the picture that was ordered.
+            TransientError: The child was killed or ran out of time.
+        """
+        ...
+
+
+class Fetcher(Protocol):
+    """Downloads from addresses that others gave us."""
+
+    def fetch(self, url: str, destination: Path, *, max_bytes: int) -> None:
+        """Download into `destination`, resuming `destination` + `.part` where the server can.
+
+        Raises:
+            LinkExpiredError: 403, 404 or 410: ask for a fresh address.
+            RejectedError: The address is not allowed, or the body is larger than `max_bytes`.
+            TransientError: Cut, slow, or the server is away; a part may remain for the next try.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of the store."""
+
+    key: str
+    bytes: int
+    modified_at: datetime
+
+
+class FileStore(Protocol):
+    """Where results and snapshots of sources lie, under our own keys (`results/…`, `sources/…`)."""
+
+    def put(self, key: str, source: Path) -> None:
+        """Take a file in, whole or not at all, durably. An existing key is replaced.
+
+        Raises:
+            TransientError: No space or no access.
+        """
+        ...
+
+    def path(self, key: str) -> Path:
+        """Return a readable local path.
+
+        Raises:
+            NotFoundError: There is no such file.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Tell whether the file is there."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a file; nothing happens if there is none."""
+        ...
+
+    def files(self, prefix: str = "") -> Iterator[StoredFile]:
+        """List what is stored under a prefix."""
+        ...
