@@ -12,7 +12,6 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from smi_desktop.config import ShopSettings
-from smi_desktop.domain.errors import TransientError
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.domain.tokens import hash_token
 from smi_desktop.services.order_states import hold_order, lock_order, move_order
@@ -174,16 +173,18 @@ def time_allowed(settings: ShopSettings, order: Order, provider: str) -> timedel
 
 
 def give_up_lost(shop: Shop, session: Session, *, upscale_id: int) -> None:
-    """After the deadline of an attempt whose answer was lost: once more, then as any failure.
-
-    Raises:
-        TransientError: The upscaler has called since the attempt was looked at; look again.
-    """
+    """After the deadline of an attempt whose answer was lost: once more, then as any failure."""
     now = shop.now()
     upscale = session.get_one(Upscale, upscale_id)
     order = lock_order(session, upscale.order_id)
     if upscale.state != "submitting":
-        raise TransientError("The upscaler has called after all.")
+        # The upscaler has called since the attempt was looked at: go on watching.
+        key = f"{watch_key(upscale.id)}:called"
+        payload = {"upscale_id": upscale.id}
+        tasks.add_once(
+            session, TaskKind.WATCH_UPSCALE, key, now=now, order_id=order.id, payload=payload
+        )
+        return
     reason = "The upscaler never answered."
     _close(upscale, "given_up", now, reason)
     lost = [row for row in upscales.of_order(session, order.id) if row.state == "given_up"]

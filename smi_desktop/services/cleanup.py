@@ -70,6 +70,7 @@ def remove_file(shop: Shop, task: Claim) -> Outcome:
     marked: list[str] = []
 
     def record(session: Session) -> None:
+        marked.clear()  # An earlier try to record may have been rolled back.
         order = orders.get_locked(session, task.order_id or "")
         if order is None or order.file_key is None or order.generation != generation:
             return
