@@ -47,6 +47,8 @@ def run_task(shop: Shop, task: Claim) -> None:
     except Exception as error:
         try:
             _settle_failure(shop, task, error)
+        except LeaseLostError:
+            _log.warning("%s failed after another engine took it over.", _name(task))
         except Exception:
             # The database is away: the lease ends by itself and the task is claimed again.
             _log.exception("%s could not be settled.", _name(task))
@@ -89,9 +91,9 @@ def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
     message = error.message if isinstance(error, SmiError) else f"{type(error).__name__}: {error}"
     now = shop.now()
     if isinstance(error, ProviderAccountError | ConfigurationError):
-        # Not this order's fault: it waits until the owner has mended the account.
+        # Not this order's fault: it waits until the owner has mended the account, and uses up no patience.
         _log.warning("%s waits: %s", _name(task), message)
-        _postpone(shop, task, _ACCOUNT_WAIT, message)
+        _postpone(shop, task, _ACCOUNT_WAIT, message, counts=False)
         return
     outside = isinstance(error, TransientError)
     if not outside:
@@ -115,6 +117,9 @@ def _name(task: Claim) -> str:
     return f"task {task.id} ({task.kind})"
 
 
-def _postpone(shop: Shop, task: Claim, wait: timedelta, message: str) -> None:
+def _postpone(
+    shop: Shop, task: Claim, wait: timedelta, message: str, *, counts: bool = True
+) -> None:
     with shop.database.write() as session:
-        tasks.postpone(session, task, run_at=shop.now() + wait, error=message)
+        run_at = shop.now() + wait
+        tasks.postpone(session, task, run_at=run_at, error=message, counts=counts)

@@ -162,15 +162,22 @@ def finish(session: Session, task: Claim, *, now: datetime) -> None:
     _settle(session, task, state="done", finished_at=now, last_error=None)
 
 
-def postpone(session: Session, task: Claim, *, run_at: datetime, error: str | None = None) -> None:
-    """Put a task back for later; with `error` this counts as a failure.
+def postpone(
+    session: Session,
+    task: Claim,
+    *,
+    run_at: datetime,
+    error: str | None = None,
+    counts: bool = True,
+) -> None:
+    """Put a task back for later; with `error` this is a failure, which counts unless told otherwise.
 
     Raises:
         LeaseLostError: It is no longer ours.
     """
-    failed: dict[str, object] = (
-        {} if error is None else {"last_error": error, "failures": Task.failures + 1}
-    )
+    failed: dict[str, object] = {} if error is None else {"last_error": error}
+    if error is not None and counts:
+        failed["failures"] = Task.failures + 1
     _settle(session, task, state="ready", run_at=run_at, **failed)
 
 
