@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
+from smi_desktop.adapters._addresses import is_loopback_host, is_loopback_url
 from smi_desktop.adapters.clock import OffsetClock, SystemClock
 from smi_desktop.adapters.embedded_upscaler import EmbeddedUpscaler
 from smi_desktop.adapters.file_store import LocalFileStore
@@ -47,7 +49,6 @@ _T = TypeVar("_T")
 CLOCK_FILE: Final = "clock-offset"
 SECRETS_FILE: Final = "secrets.json"
 _SECONDS_CURRENT: Final = 1.0
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def open_shop(config: ProcessConfig) -> Iterator[Shop]:
     _prepare_folder(config.data_dir)
     secrets = RememberedSecrets(_secret_store(config), seconds=_SECONDS_CURRENT)
     database = Database(config.effective_database_url)
-    images = ProcessImageReader(_private(config.data_dir / "work"))
+    images = ProcessImageReader(config.data_dir / "work")
     try:
         database.migrate()
         ensure_token_key(secrets)
@@ -121,6 +122,10 @@ class _Doors:
         key = self._key(STRIPE_SECRET_KEY)
         self._check_stripe_key(key)
         base = self._checked_base(settings.stripe_api_base, "Stripe")
+        if base and self._mode is not Mode.REHEARSAL:
+            raise ConfigurationError(
+                "Only a rehearsal shop has a Stripe address of its own: empty stripe_api_base."
+            )
         return self._keep("payments", (key, base), lambda: StripeGateway(key, api_base=base))
 
     def remote_upscaler(self, settings: ShopSettings) -> RemoteUpscaler:
@@ -148,8 +153,11 @@ class _Doors:
         """
         if not settings.mail_from:
             raise ConfigurationError("The address that mails come from is not set (mail_from).")
+        host = settings.smtp_host
+        if self._mode is Mode.REHEARSAL and host and not is_loopback_host(host):
+            raise ConfigurationError("A rehearsal shop's mail server must be on this machine.")
         return SmtpMailer(
-            settings.smtp_host,
+            host,
             settings.smtp_port,
             security=settings.smtp_security,
             user=settings.smtp_user,
@@ -177,12 +185,17 @@ class _Doors:
 
     def _checked_base(self, base: str, name: str) -> str:
         """A rehearsal shop must never reach the real world, nor a real one the rehearsal's."""
-        loopback = (urlsplit(base).hostname or "") in _LOOPBACK
-        if self._mode is Mode.REHEARSAL and not loopback:
-            raise ConfigurationError(f"A rehearsal shop's {name} must be on this machine.")
-        if self._mode is not Mode.REHEARSAL and loopback:
+        loopback = is_loopback_url(base)
+        if self._mode is Mode.REHEARSAL:
+            if not loopback:
+                raise ConfigurationError(f"A rehearsal shop's {name} must be on this machine.")
+        elif loopback:
             raise ConfigurationError(
                 f"{name}'s address is on this machine; only a rehearsal's may be."
+            )
+        elif base and urlsplit(base).scheme != "https":
+            raise ConfigurationError(
+                f"{name}'s address must begin with https: a key is sent there."
             )
         return base
 
@@ -215,14 +228,18 @@ def _clock(config: ProcessConfig) -> Clock:
 def _prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_mode & stat.S_ISVTX:
+            raise ConfigurationError(
+                f"{folder} is shared by everybody on this machine; choose a folder of your own."
+            )
         _private(folder)
+        _private(folder / "work")
     except OSError as error:
         raise ConfigurationError(
             f"The data folder {folder} cannot be used: {error.strerror}."
         ) from error
 
 
-def _private(folder: Path) -> Path:
+def _private(folder: Path) -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
     folder.chmod(0o700)
-    return folder
