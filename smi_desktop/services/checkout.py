@@ -18,10 +18,11 @@ from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.domain.pricing import Price, Resolution
 from smi_desktop.domain.tokens import new_order_id, new_order_number
 from smi_desktop.services.catalogue import secure_source
+from smi_desktop.services.order_states import lock_order
 from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
 from smi_desktop.services.prices import Offer, Quote, find_image, make_offer, read_quote
 from smi_desktop.services.shop import Shop
-from smi_desktop.store import orders, timeline
+from smi_desktop.store import timeline
 from smi_desktop.store.models import Image, Order
 
 _OUR_PARAMETERS: Final = frozenset({"smi_payment", "session_id", "job_id"})
@@ -208,10 +209,9 @@ def _remember_session(
     if checkout.url is None:
         raise InvalidInputError("The checkout page has ended already. Please start again.")
     with shop.database.write() as session:
-        order = orders.get_locked(session, order_id)
-        if order is not None:
-            order.stripe_session_id = checkout.id
-            order.checkout_url = checkout.url
+        order = lock_order(session, order_id)
+        order.stripe_session_id = checkout.id
+        order.checkout_url = checkout.url
     return StartedCheckout(order_id, checkout.url, amount)
 
 

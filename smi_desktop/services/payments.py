@@ -86,9 +86,8 @@ def settle_order(shop: Shop, task: Claim) -> Outcome:
 
 def _has_failed(payments: PaymentGateway, checkout: CheckoutSession) -> bool:
     """Tell whether a slow payment came to nothing; its session stays `complete` and `unpaid` for ever."""
-    if checkout.status != "complete" or checkout.payment_status != "unpaid":
-        return False
-    if checkout.payment_intent_id is None:
+    waiting = checkout.status == "complete" and checkout.payment_status == "unpaid"
+    if not waiting or checkout.payment_intent_id is None:
         return False
     return payments.retrieve_payment(checkout.payment_intent_id).status in _FAILED_PAYMENTS
 
@@ -166,8 +165,7 @@ def _record_payment(
     order.email = order.email or checkout.customer_email
     facts = {"payment_intent_id": checkout.payment_intent_id, "session_id": checkout.id}
     move_payment(session, order, PaymentStatus.PAID, f"Paid {paid}.", at=now, facts=facts)
-    if OrderStatus(order.status) in {OrderStatus.AWAITING_PAYMENT, OrderStatus.ABANDONED}:
-        move_order(session, order, OrderStatus.PENDING, "The payment arrived.", at=now)
+    move_order(session, order, OrderStatus.PENDING, "The payment arrived.", at=now)
     if doubt is not None:
         hold_order(session, order, doubt, at=now)
         return

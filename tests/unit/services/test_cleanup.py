@@ -295,6 +295,12 @@ def test_old_temporary_files_go_and_young_ones_stay(world: World) -> None:
     assert [path.name for path in work.iterdir()] == ["upscale-2"]
 
 
+def test_an_entry_that_is_gone_when_it_is_looked_at_is_passed_over(world: World) -> None:
+    world.shop.work_dir.mkdir(parents=True)
+    (world.shop.work_dir / "link").symlink_to(world.folder / "nowhere")
+    assert sweep(world.shop).temporary_removed == 0
+
+
 def test_a_shop_that_has_made_nothing_yet_is_swept_too(world: World) -> None:
     assert sweep(world.shop) == SweepReport(0, 0, 0, 0)
 

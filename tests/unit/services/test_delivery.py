@@ -33,6 +33,7 @@ from smi_desktop.store import downloads, timeline, upscales
 from smi_desktop.store.models import Order
 from smi_desktop.store.tasks import Claim
 from tests.fakes.image_reader import fake_image
+from tests.fakes.upscaler import FakeLocalUpscaler
 from tests.world import World
 
 HERE = UpscalerChoice.EMBEDDED
@@ -373,6 +374,24 @@ def test_an_order_that_is_refunded_while_it_is_made_here_is_stopped(world: World
     order = world.order(order_id)
     assert (order.status, order.file_key) == ("refunded", None)
     assert world.local_upscaler.calls == ["upscale"]
+
+
+def test_progress_of_work_that_nobody_waits_for_is_not_told(world: World) -> None:
+    world.set(upscaler=HERE)
+    order_id = world.buy()
+    world.run_due([TaskKind.APPLY_EVENT])
+
+    class Hasty(FakeLocalUpscaler):
+        def upscale(
+            self, source: Path, destination: Path, *, on_progress: Any, **named: Any
+        ) -> None:
+            refund(world, order_id)
+            on_progress(0.5)
+            raise TransientError("The upscaling was stopped.")
+
+    world.shop = replace(world.shop, local_upscaler=Hasty())
+    world.run_due()
+    assert world.order(order_id).progress is None
 
 
 # --- orders that change meanwhile -------------------------------------------------------------------

@@ -24,6 +24,7 @@ from smi_desktop.services.checkout import (
     CheckoutForm,
     TermsRequiredError,
     allowed_page,
+    is_own_origin,
     start_checkout,
 )
 from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
@@ -481,3 +482,10 @@ def test_a_rehearsal_shop_allows_every_page_of_this_machine(
     assert allowed_page(world.shop.settings(), page_url) == (page_url if good else None)
     world.set(allow_loopback_origins=False)
     assert allowed_page(world.shop.settings(), page_url) is None
+
+
+@pytest.mark.parametrize("origin", ["http://[bad", "null", "", "https://evil.example"])
+def test_an_origin_that_cannot_be_read_is_not_ours(world: World, origin: str) -> None:
+    world.set(allow_loopback_origins=True)
+    assert not is_own_origin(world.shop.settings(), origin)
+    assert is_own_origin(world.shop.settings(), "http://127.0.0.1:8000")
