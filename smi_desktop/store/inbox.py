@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from smi_desktop.store.inserting import insert
+from smi_desktop.store import inserting
 from smi_desktop.store.models import InboxEntry
 
 
@@ -18,13 +18,7 @@ def insert_once(session: Session, values: dict[str, Any]) -> int | None:
     Returns:
         The new entry's id, or None for a duplicate.
     """
-    statement = (
-        insert(session, InboxEntry)
-        .values(**values)
-        .on_conflict_do_nothing(index_elements=["provider", "event_id"])
-        .returning(InboxEntry.id)
-    )
-    return session.scalar(statement)
+    return inserting.insert_once(session, InboxEntry, ("provider", "event_id"), values)
 
 
 def get(session: Session, inbox_id: int) -> InboxEntry | None:

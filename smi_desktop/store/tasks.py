@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.errors import SmiError
-from smi_desktop.store.inserting import insert
+from smi_desktop.store import inserting
 from smi_desktop.store.models import Task
 
 # Word for word the condition of the index of open work: with bound values SQLite's planner cannot tell
@@ -63,21 +63,16 @@ def add_once(
     Returns:
         False if this was asked for before, done or not.
     """
-    statement = (
-        insert(session, Task)
-        .values(
-            kind=kind,
-            key=key,
-            order_id=order_id,
-            payload=payload or {},
-            state="ready",
-            run_at=run_at or now,
-            created_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=["key"])
-        .returning(Task.id)
-    )
-    return session.scalar(statement) is not None
+    values = {
+        "kind": kind,
+        "key": key,
+        "order_id": order_id,
+        "payload": payload or {},
+        "state": "ready",
+        "run_at": run_at or now,
+        "created_at": now,
+    }
+    return inserting.insert_once(session, Task, ("key",), values) is not None
 
 
 def is_due(
