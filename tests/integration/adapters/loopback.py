@@ -121,11 +121,13 @@ def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Loo
 def dripping(
     server_of: Callable[[], LoopbackServer], head: bytes, drop: bytes, seconds: float
 ) -> Answer:
-    """Return an answer that sends `head` and then one drop every so many seconds, without end."""
+    """Return an answer that sends `head` and then a hundred drops, one every so many seconds."""
 
     def answer(_: Request, connection: socket.socket) -> None:
         connection.sendall(head)
-        while not server_of().stopping.wait(seconds):
+        for _drop in range(100):
+            if server_of().stopping.wait(seconds):
+                return
             connection.sendall(drop)
 
     return answer
