@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ from smi_desktop.domain.errors import ConfigurationError, NewerDataError, Transi
 BUSY_SECONDS: Final = 8.0
 # Who starts while another process migrates waits for it.
 _MIGRATION_SECONDS: Final = 120.0
-_WRITES: Final = "smi_writes"
+# The name of a writer's execution option: until when it may wait, on the monotonic clock.
+_DEADLINE: Final = "smi_deadline"
 _MIGRATION_LOCK: Final = 0x534D49
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # https://www.sqlite.org/rescode.html: what may be over later, and what never is.
@@ -70,7 +72,6 @@ class Database:
         self._migrations = migrations
         self._busy_seconds = busy_seconds
         self._engine = _create_engine(url, busy_seconds)
-        self._writing_engine = self._engine.execution_options(**{_WRITES: True})
         self._write_lock: threading.Lock | None = threading.Lock() if self.is_sqlite else None
 
     @property
@@ -94,16 +95,18 @@ class Database:
         """Give a session whose work is committed durably at the end, or not at all.
 
         Raises:
-            TransientError: The database is locked, full or away; nothing was written.
+            TransientError: The database is locked, full or away. Nothing was written, unless a server
+                was lost in the very moment of the commit: then nobody knows, and unique keys decide.
         """
+        deadline = time.monotonic() + self._busy_seconds
         with (
             _told_apart(),
-            self._turn(self._busy_seconds / 2),
-            Session(self._writing_engine, expire_on_commit=False) as session,
+            self._turn(deadline),
+            Session(self._engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             # Begin at once: work must be decided on what is read behind the lock.
-            connection = session.connection()
+            connection = session.connection(execution_options={_DEADLINE: deadline})
             if not self.is_sqlite:
                 # Rows that another holds are waited for as long as SQLite's one lock, not for ever.
                 connection.exec_driver_sql(
@@ -166,12 +169,12 @@ class Database:
             ) from error
 
     @contextmanager
-    def _turn(self, seconds: float) -> Iterator[None]:
-        """Wait for this process's other writers; nobody waits longer than the database itself would."""
+    def _turn(self, deadline: float) -> Iterator[None]:
+        """Wait for this process's other writers, until `deadline` of the monotonic clock."""
         if self._write_lock is None:
             yield
             return
-        if not self._write_lock.acquire(timeout=seconds):
+        if not self._write_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TransientError("The database is busy: other work has not finished writing yet.")
         try:
             yield
@@ -185,11 +188,12 @@ class Database:
         Batch migrations of SQLite rebuild tables; with foreign keys on, dropping the old table would
         delete the children of its rows. The pragma does nothing inside a transaction, so it goes first.
         """
-        with self._turn(_MIGRATION_SECONDS), self._writing_engine.connect() as connection:
+        deadline = time.monotonic() + _MIGRATION_SECONDS
+        patient = self._engine.execution_options(**{_DEADLINE: deadline})
+        with self._turn(deadline), patient.connect() as connection:
             raw: Any = connection.connection.dbapi_connection
             if self.is_sqlite:
                 raw.execute("PRAGMA foreign_keys=OFF")
-                raw.execute(f"PRAGMA busy_timeout={int(_MIGRATION_SECONDS * 1000)}")
             try:
                 with connection.begin():
                     if not self.is_sqlite:
@@ -201,7 +205,6 @@ class Database:
             finally:
                 if self.is_sqlite:
                     raw.execute("PRAGMA foreign_keys=ON")
-                    raw.execute(f"PRAGMA busy_timeout={int(self._busy_seconds * 500)}")
 
 
 def _revision(connection: Connection) -> str | None:
@@ -254,8 +257,7 @@ def _create_sqlite_engine(url: str, path: str | None, busy_seconds: float) -> En
         ) from error
     engine = create_engine(
         url,
-        # The other half of the time may have gone by in the queue of this process's own writers.
-        connect_args={"timeout": busy_seconds / 2, "check_same_thread": False},
+        connect_args={"timeout": busy_seconds, "check_same_thread": False},
         pool_size=12,
         pool_timeout=busy_seconds,
         # An error's words go to logs and to `last_error`; addresses and names must not.
@@ -271,8 +273,15 @@ def _create_sqlite_engine(url: str, path: str | None, busy_seconds: float) -> En
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        deadline = connection.get_execution_options().get(_DEADLINE)
+        if deadline is None:
+            connection.exec_driver_sql("BEGIN")
+            return
+        # Some of the time may have gone by in the queue of this process's own writers.
+        left = max(0, int((deadline - time.monotonic()) * 1000))
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={left}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
 
     return engine
 

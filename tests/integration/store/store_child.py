@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import resource
 import sys
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import text
 
+from smi_desktop.domain.errors import TransientError
 from smi_desktop.store import clicks, tasks
 from smi_desktop.store.database import Database
 from tests.integration.store.rows import NOW
 
 KINDS = ("send_mail",)
+
+
+def claim_all(database: Database, owner: str) -> list[str]:
+    """Claim and finish tasks until there is none left, and return their keys.
+
+    A writer that had to wait too long tries again, as an engine does.
+    """
+    keys = []
+    while True:
+        try:
+            with database.write() as session:
+                task = tasks.claim(
+                    session, KINDS, owner=owner, now=NOW, lease=timedelta(seconds=60)
+                )
+        except TransientError:
+            continue
+        if task is None:
+            return keys
+        keys.append(task.key)
+        _finish(database, task)
+
+
+def _finish(database: Database, task: tasks.Claim) -> None:
+    while True:
+        with suppress(TransientError):
+            with database.write() as session:
+                tasks.finish(session, task, now=NOW)
+            return
 
 
 def _start() -> None:
@@ -32,10 +62,13 @@ def count(url: str, times: str) -> None:
     """Read a number and write it back one higher, many times, as units of work do."""
     database = Database(url)
     _start()
-    for _ in range(int(times)):
-        with database.write() as session:
-            value = session.execute(text("SELECT value FROM counter")).scalar_one()
-            session.execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
+    left = int(times)
+    while left:
+        with suppress(TransientError):
+            with database.write() as session:
+                value = session.execute(text("SELECT value FROM counter")).scalar_one()
+                session.execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
+            left -= 1
     database.close()
 
 
@@ -43,17 +76,8 @@ def claim(url: str, owner: str) -> None:
     """Claim and finish tasks until there is none left; print the key of each."""
     database = Database(url)
     _start()
-    keys = []
-    while True:
-        with database.write() as session:
-            task = tasks.claim(session, KINDS, owner=owner, now=NOW, lease=timedelta(seconds=60))
-        if task is None:
-            break
-        keys.append(task.key)
-        with database.write() as session:
-            tasks.finish(session, task, now=NOW)
+    print("\n".join(claim_all(database, owner)))
     database.close()
-    print("\n".join(keys))
 
 
 def commit(url: str, times: str) -> None:

@@ -44,6 +44,14 @@ def test_an_order_is_found_by_each_of_its_names(database: Database) -> None:
     assert set(nobody) == {None}
 
 
+def test_a_number_that_an_order_has_already_is_passed_over(database: Database) -> None:
+    with database.write() as session:
+        session.add(rows.order("order-1"))
+    with database.read() as session:
+        number = orders.first_unused_number(session, iter(["SMI-order-1", "SMI-7K2M9Q"]))
+    assert number == "SMI-7K2M9Q"
+
+
 def test_a_locked_order_is_read_anew(database: Database) -> None:
     """What was read before the lock may be old; deciding on it would undo another's work."""
     with database.write() as session:

@@ -16,6 +16,7 @@ from smi_desktop.store import tasks
 from smi_desktop.store.database import Database
 from smi_desktop.store.models import Task
 from tests.integration.store.rows import NOW
+from tests.integration.store.store_child import claim_all
 from tests.integration.store.waiting import finish_together, start_child
 
 KINDS = ("send_mail",)
@@ -246,9 +247,7 @@ def test_threads_and_processes_take_each_task_exactly_once(database: Database) -
 
     def work(owner: str) -> None:
         begin.wait()
-        while task := claim(database, owner=owner):
-            taken.append(task.key)
-            settle(database, tasks.finish, task, now=NOW)
+        taken.extend(claim_all(database, owner))
 
     threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(8)]
     for thread in threads:

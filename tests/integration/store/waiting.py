@@ -44,7 +44,7 @@ def finish_child(child: subprocess.Popen[str]) -> str:
         said, complained = child.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         child.kill()
-        said, complained = child.communicate()
+        _, complained = child.communicate()
         raise AssertionError(f"The helper did not end: {complained}") from None
     assert child.returncode == 0, complained
     return said
@@ -57,17 +57,21 @@ def finish_together(
 
     Threads of the test that wait for `begin` are let go with them.
     """
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdin is not None
-        line = child.stdout.readline()
-        if line != "ready\n":
+    try:
+        for child in children:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            assert line == "ready\n", f"The helper did not start: {line}"
+        if begin is not None:
+            begin.set()
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        return [finish_child(child) for child in children]
+    finally:
+        if begin is not None:
+            begin.set()
+        for child in children:
             child.kill()
-            raise AssertionError(f"The helper did not start: {line}{child.communicate()[1]}")
-    if begin is not None:
-        begin.set()
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    return [finish_child(child) for child in children]
+            child.communicate()
