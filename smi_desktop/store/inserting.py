@@ -36,9 +36,7 @@ def insert_once(
 
 
 @cache
-def _insert_once(
-    dialect: str, table: type[Base], unique: tuple[str, ...]
-) -> ReturningInsert[int]:
+def _insert_once(dialect: str, table: type[Base], unique: tuple[str, ...]) -> ReturningInsert[int]:
     rows = table.__table__
     assert isinstance(rows, Table)
     made = sqlite.insert(rows) if dialect == "sqlite" else postgresql.insert(rows)
