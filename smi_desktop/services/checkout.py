@@ -89,6 +89,8 @@ def start_checkout(shop: Shop, form: CheckoutForm) -> StartedCheckout:
         # Behind the lock under which a sweep removes copies that no order needs.
         if not shop.files.exists(source_key):
             raise TransientError("The picture's copy is being renewed. Please try again.")
+        candidates = iter(lambda: new_order_number(settings.order_prefix), "")
+        order.number = orders.first_unused_number(session, candidates)
         session.add(order)
         session.flush()
         timeline.add(
@@ -144,7 +146,6 @@ def _new_order(
     price = offer.price
     return Order(
         id=new_order_id(),
-        number=new_order_number(settings.order_prefix),
         status=OrderStatus.AWAITING_PAYMENT.value,
         payment_status=PaymentStatus.PENDING.value,
         livemode=shop.livemode,

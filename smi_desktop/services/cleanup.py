@@ -144,6 +144,9 @@ def _remove_unused(shop: Shop, keep: timedelta) -> int:
     """Remove results and snapshots that no order needs: what a crash between file and row left behind."""
     with shop.database.read() as session:
         wanted = _keys_in_use(shop, session)
+        if not orders.list_page(session, limit=1):
+            # No order at all beside files means the wrong database more often than an empty shop.
+            return 0
     unused = [
         file.key
         for prefix in ("results/", "sources/")

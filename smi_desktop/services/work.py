@@ -3,6 +3,9 @@
 A handler does the effect outside of any transaction and hands back how to write the result down; the engine
 runs that in the one transaction that also finishes the task. So a result is recorded with its task or not
 at all, and whoever lost the lease in the meantime records nothing.
+
+The rule for every `record`: it may run again after its transaction was rolled back, and the world may have
+moved since the effect. So it reads the rows anew, behind the lock, and keeps nothing of an earlier run.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,6 +66,11 @@ def paid_by_email(session: Session, email: str, *, limit: int) -> Sequence[Order
         .order_by(Order.created_at.desc())
         .limit(limit)
     ).all()
+
+
+def first_unused_number(session: Session, candidates: Iterable[str]) -> str:
+    """Return the first of the numbers that no order has yet."""
+    return next(number for number in candidates if find_by_number(session, number) is None)
 
 
 def list_page(
