@@ -22,7 +22,7 @@ from smi_desktop.services.order_states import lock_order
 from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
 from smi_desktop.services.prices import Offer, Quote, find_image, make_offer, read_quote
 from smi_desktop.services.shop import Shop
-from smi_desktop.store import timeline
+from smi_desktop.store import orders, timeline
 from smi_desktop.store.models import Image, Order
 
 _OUR_PARAMETERS: Final = frozenset({"smi_payment", "session_id", "job_id"})
