@@ -21,11 +21,13 @@ class Hooks:
         """Take one delivery of Stripe's."""
         raw = await request.body()
         signature = request.headers.get("stripe-signature", "")
-        receipt = await self.runtime.work(receive_stripe_event, raw, signature)
+        receipt = await self.runtime.writing_work(receive_stripe_event, raw, signature)
         return JSONResponse({"received": True, "duplicate": receipt.inbox_id is None})
 
     async def upsampler(self, request: Request) -> Response:
         """Take one call of the upscaler's."""
         raw = await request.body()
-        await self.runtime.work(receive_upsampler_callback, request.path_params["secret"], raw)
+        await self.runtime.writing_work(
+            receive_upsampler_callback, request.path_params["secret"], raw
+        )
         return JSONResponse({"received": True})

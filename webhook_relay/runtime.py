@@ -1,11 +1,13 @@
 """Running use cases, which block, from handlers, which must not.
 
-Two pools: one for the database, one for the few calls that wait for others (a checkout asks Stripe), so that
-webhooks and downloads never stand behind them.
+Three pools: one to read, one to write, and one for the few calls that wait for others (a checkout asks
+Stripe), so that webhooks and downloads never stand behind those, and a database that is locked for writing
+does not keep prices and pages from being read.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
@@ -16,13 +18,18 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from smi_desktop.config import ShopSettings
+from smi_desktop.domain.errors import TransientError
 from smi_desktop.resources import resource_path
 from smi_desktop.services.shop import Shop
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_QUICK_THREADS: Final = 16
+_QUICK_THREADS: Final = 8
+# SQLite writes one at a time; more threads only get in each other's way. PostgreSQL writes side by side.
+_WRITING_THREADS: Final = 4
+# With what the database itself waits this stays near the ten seconds that a webhook's sender gives us.
+_PATIENCE_SECONDS: Final = 3.0
 _SLOW_THREADS: Final = 8
 _ASSET_FOLDERS: Final = ("assets", "fonts")
 
@@ -38,9 +45,28 @@ class Runtime:
     async def work(
         self, use_case: Callable[Concatenate[Shop, _P], _R], *args: _P.args, **kwargs: _P.kwargs
     ) -> _R:
-        """Run a use case that needs the database alone."""
+        """Run a use case that reads the database."""
         call = partial(use_case, self.shop, *args, **kwargs)
         return await to_thread.run_sync(call, limiter=self._quick)
+
+    async def writing_work(
+        self, use_case: Callable[Concatenate[Shop, _P], _R], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Run a use case that writes to the database.
+
+        Raises:
+            TransientError: Too much else waits to be written; nothing was done.
+        """
+        call = partial(use_case, self.shop, *args, **kwargs)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise TransientError("Too much waits to be written to the database.") from error
+        try:
+            return await to_thread.run_sync(call, limiter=self._writing)
+        finally:
+            self._turns.release()
 
     async def slow_work(
         self, use_case: Callable[Concatenate[Shop, _P], _R], *args: _P.args, **kwargs: _P.kwargs
@@ -82,6 +108,14 @@ class Runtime:
     @cached_property
     def _quick(self) -> CapacityLimiter:
         return CapacityLimiter(_QUICK_THREADS)
+
+    @cached_property
+    def _turns(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(_WRITING_THREADS)
+
+    @cached_property
+    def _writing(self) -> CapacityLimiter:
+        return CapacityLimiter(_WRITING_THREADS)
 
     @cached_property
     def _slow(self) -> CapacityLimiter:

@@ -122,7 +122,7 @@ class Storefront:
             attachment_id = fields_of.whole_number(fields, "attachment_id")
             post_id = fields_of.optional_number(fields, "post_id")
             agent = request.headers.get("user-agent")
-            await self.runtime.work(clicks.count_click, attachment_id, post_id, agent)
+            await self.runtime.writing_work(clicks.count_click, attachment_id, post_id, agent)
         except SmiError:
             return answer
         return answer
@@ -148,7 +148,7 @@ class Storefront:
         email = fields_of.optional_text(fields, "email", 254)
         if email is not None:
             self.limits.take(3, "lost-link-to", email.lower())
-            await self.runtime.work(queue_lost_link_mail, email)
+            await self.runtime.writing_work(queue_lost_link_mail, email)
         message = "If this address has bought a picture here, a mail is on its way to it."
         return JSONResponse({"success": True, "message": message}, headers=PRIVATE)
 
@@ -171,7 +171,7 @@ class Storefront:
 
         async def record(first: int, sent: int, finished: bool) -> None:
             try:
-                await self.runtime.work(
+                await self.runtime.writing_work(
                     record_download,
                     ticket,
                     first_byte=first,
