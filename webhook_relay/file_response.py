@@ -1,8 +1,8 @@
-"""Sending a file in chunks, and knowing how much of it went out.
+"""Sending a file in chunks, and knowing how much of it arrived.
 
 The server's own file sending reports the end before the bytes are sent, so it cannot tell a download from
-an aborted one. Here each chunk waits until the one before has left; what the kernel may still hold is
-kept small by the listening socket's send buffer (see server.py).
+an aborted one. Here each chunk waits until the one before was handed over, and at the end the kernel is asked
+whether the client has taken everything (wire.py); a small send buffer keeps what is under way small (server.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from smi_desktop.domain.filenames import content_disposition
 from smi_desktop.services.delivery import BeingRestoredError, Ticket
+from webhook_relay.wire import Wire
 
 _CHUNK: Final = 256 * 1024
 _ONE_RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
@@ -67,6 +68,8 @@ class FileResponse(Response):
             "cache-control": "private, no-store",
             "referrer-policy": "no-referrer",
             "x-robots-tag": "noindex",
+            # So that a client's end of the connection tells at once whether it got everything.
+            "connection": "close",
         }
         try:
             part = choose_part(ticket, request_headers, scope["method"])
@@ -85,13 +88,27 @@ class FileResponse(Response):
         except OSError as error:
             raise BeingRestoredError from error
         with file:
-            await _start(send, 200 if part.whole else 206, headers)
             if scope["method"] == "HEAD":
+                await _start(send, 200, headers)
                 await send({"type": "http.response.body", "body": b""})
                 return
-            await self._send(file, part, receive, send)
+            # Found before the first byte goes out, so that whatever the client does after it is seen.
+            wire = await asyncio.to_thread(Wire.find, scope)
+            sent = 0
+            finished = False
+            try:
+                await _start(send, 200 if part.whole else 206, headers)
+                sent = await self._send(file, part, receive, send)
+                finished = sent == part.length and (wire is None or await wire.has_arrived())
+            finally:
+                if wire is not None:
+                    if not finished:
+                        sent = min(sent, wire.arrived_bytes())
+                    wire.close()
+                await asyncio.shield(self._on_sent(part.first, sent, finished))
 
-    async def _send(self, file: BinaryIO, part: Part, receive: Receive, send: Send) -> None:
+    async def _send(self, file: BinaryIO, part: Part, receive: Receive, send: Send) -> int:
+        """Send a part and return how many bytes were handed over."""
         gone = asyncio.ensure_future(_wait_until_gone(receive))
         sent = 0
         try:
@@ -108,7 +125,7 @@ class FileResponse(Response):
             gone.cancel()
             with suppress(asyncio.CancelledError):
                 await gone
-            await asyncio.shield(self._on_sent(part.first, sent, sent == part.length))
+        return sent
 
 
 def choose_part(ticket: Ticket, headers: Headers, method: str) -> Part:

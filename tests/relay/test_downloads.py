@@ -7,6 +7,7 @@ import hashlib
 import logging
 import random
 import socket
+import struct
 import time
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -247,6 +248,36 @@ def test_a_client_that_stops_reading_and_leaves_is_not_downloaded_either(relay: 
     rows = requests_of(relay, 5)
     assert not any(row.finished for row in rows)
     assert relay.world.order(order.id).downloaded_at is None
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.97])
+def test_a_small_file_that_was_broken_off_is_not_downloaded_either(
+    relay: Relay, share: float
+) -> None:
+    """All of it fits into the buffers between server and client: only the kernel knows how it ended."""
+    order, content = deliver(relay.world, MEGABYTE)
+    wanted = int(len(content) * share)
+    connection = raw_download(relay, link(relay.world, order))
+    taken = 0
+    while taken < wanted:
+        taken += len(connection.recv(wanted - taken))
+    # Closed with bytes unread, the connection is reset, as a browser does when its user cancels.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    (row,) = requests_of(relay, 1)
+    assert row.finished is False
+    assert relay.world.order(order.id).downloaded_at is None
+
+
+def test_a_whole_transfer_over_a_connection_that_is_kept_is_downloaded_too(relay: Relay) -> None:
+    order, content = deliver(relay.world, MEGABYTE)
+    connection = raw_download(relay, link(relay.world, order))
+    taken = 0
+    while part := connection.recv(MEGABYTE):
+        taken += len(part)
+    assert taken >= len(content)
+    wait_for(lambda: relay.world.order(order.id).downloaded_at)
+    connection.close()
 
 
 def test_a_whole_transfer_is_downloaded(relay: Relay) -> None:
