@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
 
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from smi_desktop.config import ShopSettings
 from webhook_relay.answers import json_error
-
-_SECONDS: Final = 60.0
 
 
 class TooManyRequestsError(Exception):
@@ -37,17 +36,10 @@ class TooManyRequestsError(Exception):
 
 
 class RateLimits:
-    """Counts requests in sliding minutes, for one event loop.
-
-    Two counters a client: of this minute, and of the last one, which fades as this one passes. Libraries for
-    this start a thread every few requests to tidy up, which was a third of a request's cost; here a minute's
-    counters are simply dropped when it has faded.
-    """
+    """Counts requests in sliding minutes."""
 
     def __init__(self) -> None:
-        self._minute = 0
-        self._present: Counter[tuple[str, ...]] = Counter()
-        self._last: Counter[tuple[str, ...]] = Counter()
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def take(self, per_minute: int, *what: str) -> None:
         """Count one request.
@@ -55,8 +47,10 @@ class RateLimits:
         Raises:
             TooManyRequestsError: There were too many of them in the last minute.
         """
-        self.check(per_minute, *what)
-        self._present[what] += 1
+        item = RateLimitItemPerMinute(per_minute)
+        if not self._limiter.hit(item, *what):
+            window = self._limiter.get_window_stats(item, *what)
+            raise TooManyRequestsError(window.reset_time - time.time())
 
     def check(self, per_minute: int, *what: str) -> None:
         """Refuse if the limit is reached already, without counting.
@@ -64,24 +58,10 @@ class RateLimits:
         Raises:
             TooManyRequestsError: There were too many of them in the last minute.
         """
-        elapsed = self._turn_over()
-        present, last = self._present[what], self._last[what]
-        if present + last * (1 - elapsed / _SECONDS) + 1 <= per_minute:
-            return
-        # The last minute has faded enough, or this one is over.
-        enough = 1 - (per_minute - present - 1) / last if last and present < per_minute else 1.0
-        raise TooManyRequestsError(enough * _SECONDS - elapsed)
-
-    def _turn_over(self) -> float:
-        """Begin a new minute if the old one is over; return the seconds of it that have passed."""
-        now = time.monotonic()
-        minute = int(now // _SECONDS)
-        if minute != self._minute:
-            following = minute == self._minute + 1
-            self._last = self._present if following else Counter()
-            self._present = Counter()
-            self._minute = minute
-        return now % _SECONDS
+        item = RateLimitItemPerMinute(per_minute)
+        if not self._limiter.test(item, *what):
+            window = self._limiter.get_window_stats(item, *what)
+            raise TooManyRequestsError(window.reset_time - time.time())
 
 
 def client_address(request: Request, settings: ShopSettings) -> str:
