@@ -52,8 +52,12 @@ _SECONDS_CURRENT: Final = 1.0
 
 
 @contextmanager
-def open_shop(config: ProcessConfig) -> Iterator[Shop]:
+def open_shop(config: ProcessConfig, *, only_look: bool = False) -> Iterator[Shop]:
     """Open the shop of a data folder, bringing its database up to this version.
+
+    Args:
+        config: The process's configuration.
+        only_look: Open it without its key too: to look at orders, or to find out what is missing.
 
     Raises:
         ConfigurationError: The folder, the database or the secret store cannot be used;
@@ -65,7 +69,8 @@ def open_shop(config: ProcessConfig) -> Iterator[Shop]:
     images = ProcessImageReader(config.data_dir / "work")
     try:
         database.migrate()
-        ensure_token_key(secrets)
+        if not only_look:
+            ensure_token_key(secrets, database)
         yield _assemble(config, database, secrets, images)
     finally:
         images.close()
@@ -176,6 +181,10 @@ class _Doors:
         return value
 
     def _check_stripe_key(self, key: str) -> None:
+        if not key.startswith(("sk_", "rk_")):
+            raise ConfigurationError(
+                "What is stored as Stripe key does not look like one: it begins with sk_ or rk_."
+            )
         live = key.startswith(("sk_live_", "rk_live_"))
         if live is not (self._mode is Mode.LIVE):
             raise ConfigurationError(

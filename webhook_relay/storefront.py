@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from smi_desktop.domain.errors import NotFoundError, SmiError
 from smi_desktop.domain.money import Money
 from smi_desktop.services import clicks, prices, status
-from smi_desktop.services.checkout import CheckoutForm, start_checkout
+from smi_desktop.services.checkout import CheckoutForm, page_from_referer, start_checkout
 from smi_desktop.services.delivery import (
     MEDIA_TYPES,
     LinkEndedError,
@@ -94,7 +94,7 @@ class Storefront:
             terms_accepted=fields_of.truth(fields, "terms_accepted"),
             terms_version=fields_of.optional_text(fields, "terms_version", 100),
             page_url=fields_of.optional_text(fields, "page_url", 2000)
-            or request.headers.get("referer"),
+            or page_from_referer(request.headers.get("referer")),
         )
         client = client_network(client_address(request, settings))
         self.limits.take(settings.rate_checkout_per_address_per_minute, "checkout", client)
@@ -158,7 +158,6 @@ class Storefront:
         address = client_address(request, settings)
         client = client_network(address)
         guesses = settings.rate_bad_token_per_address_per_minute
-        self.limits.check(guesses, "bad-token", client)
         try:
             ticket = await self.runtime.work(find_download, request.path_params["token"])
         except NotFoundError:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OTHERS: Final = 0o077
 _ADVICE: Final = (
-    "Start a desktop keyring such as GNOME Keyring or KWallet, or set secrets_backend to 'file'."
+    "Start a desktop keyring such as GNOME Keyring or KWallet, or put "
+    'secrets_backend = "file" into config.toml in the data folder.'
 )
 
 

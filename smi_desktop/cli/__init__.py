@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -17,6 +18,9 @@ def main() -> None:
         cli()
     except SmiError as error:
         sys.stderr.write(f"{error.title}: {error.message}\n")
+        if "--json" in sys.argv:
+            told = {"error": {"title": error.title, "message": error.message}}
+            sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
         sys.exit(1)
     except BrokenPipeError:
         # The reader of our output has seen enough.

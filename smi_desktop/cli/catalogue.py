@@ -64,7 +64,7 @@ def add(data: Path | None, folder: Path, post_id: int | None, as_json: bool) -> 
 @click.pass_obj
 def list_images(data: Path | None, after: int, limit: int, as_json: bool) -> None:
     """List the catalogue by number."""
-    with open_shop(read_config(data)) as shop, shop.database.read() as session:
+    with open_shop(read_config(data), only_look=True) as shop, shop.database.read() as session:
         found = images.list_page(session, after=after, limit=limit)
     if as_json:
         print_json([describe(image) for image in found])

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from smi_desktop.bootstrap import open_shop
 from smi_desktop.cli.rehearsal import Rehearsal, SampleImage
 from smi_desktop.cli.root import print_json
-from smi_desktop.domain.errors import SmiError
+from smi_desktop.domain.errors import ConfigurationError, SmiError
 from smi_desktop.domain.money import Money
 from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.sandbox.customer import (
@@ -86,7 +86,8 @@ def run_demo(shop: Rehearsal, *, as_json: bool) -> bool:
     except (UnexpectedError, SmiError, OSError) as error:
         message = error.message if isinstance(error, SmiError) else str(error)
         click.echo(f"\nThe demo failed: {message}", err=True)
-        _print_logs(shop)
+        if not isinstance(error, ConfigurationError):
+            _print_logs(shop)
         return False
     finally:
         shop.stop()
@@ -98,6 +99,7 @@ def run_demo(shop: Rehearsal, *, as_json: bool) -> bool:
 def _play(shop: Rehearsal, report: Report) -> None:
     with report.step("Opened the rehearsal shop") as saw:
         shop.__enter__()
+        _refuse_a_past(shop)
         saw(f"relay {shop.relay_url}, providers and engine as processes of their own")
         saw(f"{len(shop.images)} pictures in the catalogue")
     small, other = _smallest(shop, 2)
@@ -110,6 +112,15 @@ def _play(shop: Rehearsal, report: Report) -> None:
     _give_up(shop, report, Customer(shop.relay_url, shop.mailbox_dir, "cas@example.com"), small)
     report.heading("A day passes")
     _expire(shop, report, link)
+
+
+def _refuse_a_past(shop: Rehearsal) -> None:
+    """The demo compares whole books, so it needs a folder in which nothing was bought before."""
+    with open_shop(shop.config()) as opened, opened.database.read() as session:
+        if orders.list_page(session, limit=1):
+            raise ConfigurationError(
+                f"{shop.data_dir} holds orders already. The demo needs a new folder: leave --data out."
+            )
 
 
 def _buy(shop: Rehearsal, report: Report, customer: Customer, image: SampleImage) -> str:

@@ -33,7 +33,7 @@ def orders() -> None:
 @click.pass_obj
 def list_orders(data: Path | None, status: str | None, limit: int, as_json: bool) -> None:
     """List orders, newest first."""
-    with open_shop(read_config(data)) as shop, shop.database.read() as session:
+    with open_shop(read_config(data), only_look=True) as shop, shop.database.read() as session:
         found = order_rows.list_page(session, status=status, limit=limit)
     if as_json:
         print_json([describe(order) for order in found])
@@ -61,7 +61,7 @@ def list_orders(data: Path | None, status: str | None, limit: int, as_json: bool
 @click.pass_obj
 def show(data: Path | None, order: str, as_json: bool) -> None:
     """Show everything about ORDER, given by its number or its id."""
-    with open_shop(read_config(data)) as shop, shop.database.read() as session:
+    with open_shop(read_config(data), only_look=True) as shop, shop.database.read() as session:
         found = order_rows.get(session, order) or order_rows.find_by_number(session, order.upper())
         if found is None:
             raise NotFoundError(f"There is no order '{order}'. See: smi-desktop orders list")

@@ -105,7 +105,7 @@ def doctor(data: Path | None, as_json: bool) -> None:
     from smi_desktop.services.health import check_health
 
     config = read_config(data)
-    with open_shop(config) as shop:
+    with open_shop(config, only_look=True) as shop:
         checks = check_health(shop)
     if as_json:
         print_json({"mode": config.mode, "checks": [asdict(check) for check in checks]})

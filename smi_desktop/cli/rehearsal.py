@@ -5,6 +5,7 @@ The processes end with this one, however it ends: each watches the pipe on its s
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import requests
 
@@ -42,6 +44,8 @@ from webhook_relay.server import check_port
 
 _HOST: Final = "127.0.0.1"
 _STOP_SECONDS: Final = 10
+_PORTS_FILE: Final = "rehearsal-ports.json"
+_LOCK_FILE: Final = "rehearsal.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,13 @@ class Rehearsal:
     ) -> None:
         forget_other_shops()
         self.data_dir = data_dir.expanduser().absolute()
-        self._port = check_port(_HOST, port)
+        self._ports = _Ports(self.data_dir / _PORTS_FILE)
+        self._port = check_port(_HOST, port) if port else self._ports.again("relay")
         self._seed = seed
         self._changes = changes or {}
         self._database_url = database_url
         self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._lock: int | None = None
         self.relay_url = f"http://{_HOST}:{self._port}"
         self.stripe_url = ""
         self.upsampler_url = ""
@@ -190,15 +196,27 @@ class Rehearsal:
                 process.kill()
                 process.wait()
             _close_pipes(process)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _open(self) -> None:
         _write_config(self.data_dir, self._database_url)
+        self._lock = _lock_folder(self.data_dir)
         self.log_dir.mkdir(exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "smi_desktop.sandbox", "--data", str(self.data_dir)]
+        for name in ("stripe", "upsampler", "smtp"):
+            command += [f"--{name}-port", str(self._ports.again(name))]
         self._begin("sandbox", [*command, "--seed", str(self._seed), "--exit-with-parent"])
         ready = self._wait_until_ready("sandbox")
         self.stripe_url = ready["stripe_url"]
         self.upsampler_url = ready["upsampler_url"]
+        self._ports.remember(
+            relay=self._port,
+            stripe=urlsplit(self.stripe_url).port,
+            upsampler=urlsplit(self.upsampler_url).port,
+            smtp=ready["smtp_port"],
+        )
         with open_shop(self.config()) as shop:
             self._set_up(shop, ready["smtp_port"])
             self.images = _add_samples(shop)
@@ -271,6 +289,43 @@ class Rehearsal:
             raise ConfigurationError(f"The {name} did not start. Its log ends with:\n{tail}")
         ready: dict[str, Any] = json.loads(line)
         return ready
+
+
+class _Ports:
+    """The ports that a rehearsal used last: addresses in its mails, pages and jobs name them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def again(self, name: str) -> int:
+        """Return the port used last if it is free, else any free one."""
+        try:
+            last = int(json.loads(self._file.read_text())[name])
+            return check_port(_HOST, last)
+        except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
+            return check_port(_HOST, 0)
+
+    def remember(self, **ports: int | None) -> None:
+        """Keep the ports for the next start."""
+        self._file.write_text(json.dumps(ports))
+
+
+def _lock_folder(data_dir: Path) -> int:
+    """Hold a rehearsal's folder for as long as this process lives.
+
+    Raises:
+        ConfigurationError: Another rehearsal runs on it; two would change each other's shop.
+    """
+    file = os.open(data_dir / _LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise ConfigurationError(
+            f"A rehearsal is running on {data_dir} already. End it first, or give another --data.",
+            title="The folder is in use",
+        ) from error
+    return file
 
 
 def forget_other_shops() -> None:

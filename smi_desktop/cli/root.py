@@ -118,7 +118,8 @@ def exit_with_parent() -> None:
     """End this process in good order when the pipe on its standard input closes."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not sys.stdin: a thread that waits inside of it crashes the interpreter's end.
+        while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

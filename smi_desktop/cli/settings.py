@@ -40,7 +40,7 @@ def settings() -> None:
 @click.pass_obj
 def list_settings(data: Path | None, as_json: bool) -> None:
     """List every setting with its present value."""
-    with open_shop(read_config(data)) as shop:
+    with open_shop(read_config(data), only_look=True) as shop:
         values = shop.settings().model_dump(mode="json")
     if as_json:
         print_json(values)
@@ -53,7 +53,7 @@ def list_settings(data: Path | None, as_json: bool) -> None:
     print_table(("Setting", "Value", ""), rows, "")
 
 
-@settings.command("set")
+@settings.command("set", context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("value")
 @json_option

@@ -47,8 +47,8 @@ def looks_like_token(text: str) -> bool:
 
 
 def new_order_id() -> str:
-    """Return an unguessable order id of 192 random bits in 32 address-safe characters."""
-    return secrets.token_urlsafe(24)
+    """Return an unguessable order id of 192 random bits; hexadecimal, so that it never looks like an option."""
+    return secrets.token_hex(24)
 
 
 def new_order_number(prefix: str) -> str:

@@ -97,7 +97,8 @@ def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
         return
     outside = isinstance(error, TransientError)
     if not outside:
-        _log.error("%s failed.", _name(task), exc_info=error)
+        told = isinstance(error, SmiError)
+        _log.error("%s failed: %s", _name(task), message, exc_info=None if told else error)
     if failures < (_PATIENCE_OUTSIDE if outside else _PATIENCE_OWN_BUG):
         asked = error.retry_after if isinstance(error, TransientError) else None
         wait = backoff(failures, jitter=random.random(), asked=asked)  # noqa: S311 - no secret

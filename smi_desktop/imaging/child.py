@@ -105,18 +105,18 @@ def _now_and_then(say: Say) -> Callable[[float], None]:
 
 def _tasks(role: Role) -> Mapping[str, Task]:
     """Import what the role needs, and nothing more, under the limits that are already in force."""
-    from smi_desktop.imaging import opening  # noqa: PLC0415 - after the limits
+    from smi_desktop.imaging import opening
 
     opening.block_other_decoders()
     if role is Role.UPSCALE:
-        from smi_desktop.imaging import upscaling  # noqa: PLC0415 - numpy and ncnn for this role alone
+        from smi_desktop.imaging import upscaling
 
         def upscale(**arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - passed on as they came
             upscaling.upscale(**arguments)
             return {}
 
         return {"upscale": upscale}
-    from smi_desktop.imaging import checking, preview  # noqa: PLC0415
+    from smi_desktop.imaging import checking, preview
 
     return {
         "inspect": checking.inspect,

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from smi_desktop.domain.errors import BadResultError, InvalidInputError, SmiError, TransientError
 from smi_desktop.imaging.limits import PART_SUFFIX, Role
@@ -107,7 +107,7 @@ class ImageChild:
         self._started.wait()
         self.usable = self._process is not None
 
-    def __enter__(self) -> ImageChild:
+    def __enter__(self) -> Self:
         """Leave the child running until the block ends."""
         return self
 

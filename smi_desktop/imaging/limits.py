@@ -54,7 +54,7 @@ def limit_this_process(role: Role, parent: int) -> None:
 def _limit_resources(role: Role) -> None:
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - not on Windows
+    import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_DATA, _PRIVATE_MEMORY[role])
@@ -64,7 +64,7 @@ def _limit_resources(role: Role) -> None:
 def _lower(which: int, amount: int) -> None:
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - not on Windows
+    import resource
 
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:

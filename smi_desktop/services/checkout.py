@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from smi_desktop.config import ShopSettings, is_email_address
 from smi_desktop.domain.errors import InvalidInputError, PriceChangedError, TransientError
@@ -217,14 +217,10 @@ def _remember_session(
 
 
 def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
-    """Return where the customer goes after the checkout page: where he came from, else his order page.
-
-    A browser that sent no more than its site's origin would land on a home page that knows nothing of
-    orders; such a customer gets our own page too.
-    """
+    """Return where the customer goes after the checkout page: where he came from, else his order page."""
     query = {"smi_payment": outcome, "job_id": order.id}
     page = order.page_url
-    if page is None or _is_bare_origin(page):
+    if page is None:
         page = f"{settings.public_url}/order/{order.id}"
         query.pop("job_id")
     parts = urlsplit(page)
@@ -236,10 +232,17 @@ def return_url(settings: ShopSettings, order: Order, outcome: str) -> str:
     )
 
 
-def _is_bare_origin(page: str) -> bool:
-    # `/?p=12` is a page of its own: WordPress names its posts so until it is told otherwise.
-    parts = urlsplit(page)
-    return parts.path in {"", "/"} and not parts.query
+def page_from_referer(referer: str | None) -> str | None:
+    """Return the page that a Referer names, or None where the browser sent no more than the origin.
+
+    Such a customer would land on a home page that may know nothing of orders. `/?p=12` is a page of its
+    own: WordPress names its posts so until it is told otherwise.
+    """
+    try:
+        parts = urlsplit(referer or "")
+    except ValueError:
+        return None
+    return referer if parts.path not in {"", "/"} or parts.query else None
 
 
 def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:
@@ -260,7 +263,10 @@ def allowed_page(settings: ShopSettings, page_url: str | None) -> str | None:
     kept = (
         piece for piece in parts.query.split("&") if piece.partition("=")[0] not in _OUR_PARAMETERS
     )
-    return urlunsplit(parts._replace(query="&".join(kept)))
+    # A space in an address is what a browser shows; Stripe wants it as it is sent.
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._")
+    query = quote("&".join(kept), safe="/?%:@!$&'()*+,;=~-._")
+    return urlunsplit(parts._replace(path=path, query=query))
 
 
 def is_own_origin(settings: ShopSettings, origin: str) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from smi_desktop.config import Mode, ShopSettings, UpscalerChoice
 from smi_desktop.domain.errors import ConfigurationError, NotForSaleError, SmiError
 from smi_desktop.domain.pricing import Resolution, price_upscale
-from smi_desktop.services.shop import STRIPE_WEBHOOK_SECRET, Shop
+from smi_desktop.services.shop import STRIPE_WEBHOOK_SECRET, TOKEN_KEY, Shop
 from smi_desktop.store import images, inbox, orders, tasks
 from smi_desktop.store import settings as settings_rows
 
@@ -41,6 +42,7 @@ def check_health(shop: Shop) -> list[Check]:
         ("Secrets", _secrets),
         ("Stripe", lambda s, st: _can(s.payments, st, "Checkout pages can be made.")),
         ("Webhooks", _webhooks),
+        ("Address", _address),
         ("Upscaler", _upscaler),
         ("Mail", lambda s, st: _can(s.mailer, st, f"Mails leave through {st.smtp_host}.")),
         ("Prices", _prices),
@@ -72,7 +74,7 @@ def _mode(shop: Shop, _settings: ShopSettings) -> str:
 
 
 def _secrets(shop: Shop, _settings: ShopSettings) -> str:
-    shop.secrets.get(STRIPE_WEBHOOK_SECRET)
+    shop.secret(TOKEN_KEY)
     return f"Kept {shop.secrets.describe()}."
 
 
@@ -86,6 +88,18 @@ def _webhooks(shop: Shop, _settings: ShopSettings) -> str:
     with shop.database.read() as session:
         last = inbox.last_received_at(session, "stripe")
     return "None has arrived yet." if last is None else f"The last one arrived {_ago(shop, last)}."
+
+
+def _address(shop: Shop, settings: ShopSettings) -> str:
+    parts = urlsplit(settings.public_url)
+    here = parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    if shop.mode is not Mode.REHEARSAL and here:
+        raise ConfigurationError(
+            "Customers and Stripe cannot reach this machine's own address: set public_url."
+        )
+    if parts.scheme != "https" and not here:
+        raise ConfigurationError(f"{settings.public_url} is not encrypted: use https.")
+    return f"The shop is at {settings.public_url}."
 
 
 def _upscaler(shop: Shop, settings: ShopSettings) -> str:
@@ -129,10 +143,10 @@ def _work(shop: Shop, _settings: ShopSettings) -> str:
         failing = tasks.worst_error(session, failures=_PASSING_FAILURES)
     dead = counts.get("dead", 0)
     if dead:
-        raise ConfigurationError(f"{dead} pieces of work were given up and wait for a person.")
+        raise ConfigurationError(f"{_count(dead, 'piece')} of work given up: a person must look.")
     if failing is not None:
         raise ConfigurationError(f"Work fails again and again: {failing}")
-    return f"{counts.get('ready', 0) + counts.get('leased', 0)} pieces of work are open."
+    return f"{_count(counts.get('ready', 0) + counts.get('leased', 0), 'piece')} of work open."
 
 
 def _orders(shop: Shop, _settings: ShopSettings) -> str:
@@ -174,6 +188,9 @@ def _ago(shop: Shop, moment: datetime) -> str:
     seconds = max(0, int((shop.now() - moment).total_seconds()))
     for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
-            count = seconds // size
-            return f"{count} {word}{'s' if count > 1 else ''} ago"
-    return f"{seconds} seconds ago"
+            return f"{_count(seconds // size, word)} ago"
+    return f"{_count(seconds, 'second')} ago"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -28,6 +28,7 @@ from smi_desktop.services.ports import (
     TemplateRenderer,
     WebhookVerifier,
 )
+from smi_desktop.store import orders
 from smi_desktop.store import settings as settings_rows
 from smi_desktop.store.database import Database
 
@@ -131,11 +132,19 @@ class Shop:
             yield Path(path)
 
 
-def ensure_token_key(secrets: SecretStore) -> None:
+def ensure_token_key(secrets: SecretStore, database: Database) -> None:
     """Make the shop's token key once.
 
     Raises:
-        ConfigurationError: The store cannot keep it, and there is none.
+        ConfigurationError: The store cannot keep it; or it is gone although there are orders, whose links
+            a new key would all end.
     """
-    if not secrets.get(TOKEN_KEY):
-        secrets.set(TOKEN_KEY, new_key())
+    if secrets.get(TOKEN_KEY):
+        return
+    with database.read() as session:
+        if orders.list_page(session, limit=1):
+            raise ConfigurationError(
+                f"The secret '{TOKEN_KEY}' is gone, though this shop has orders: every link that was "
+                f"delivered is made with it. Bring it back; secrets are kept {secrets.describe()}."
+            )
+    secrets.set(TOKEN_KEY, new_key())

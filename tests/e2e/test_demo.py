@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from smi_desktop.cli.rehearsal import Rehearsal
+
 pytestmark = pytest.mark.slow
 
 
@@ -85,6 +87,9 @@ def test_the_served_demo_tells_where_it_is_in_one_line_and_ends_on_sigterm(tmp_p
                 "height",
                 "title",
             }
+            second = run("demo", "--serve", "--data", str(tmp_path / "shop"))
+            assert second.returncode == 1
+            assert "A rehearsal is running on" in second.stderr
             health = requests.get(f"{told['relay_url']}/healthz", timeout=5)
             assert health.json() == {"status": "ok"}
         finally:
@@ -92,6 +97,31 @@ def test_the_served_demo_tells_where_it_is_in_one_line_and_ends_on_sigterm(tmp_p
         assert process.wait(15) == 0
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{told['relay_url']}/healthz", timeout=5)
+
+
+def test_a_rehearsal_that_is_opened_again_is_where_it_was(tmp_path: Path) -> None:
+    """Links in mails, checkout pages and results of the upscaler carry its addresses."""
+    places = []
+    for _ in range(2):
+        with Rehearsal(tmp_path / "shop") as shop:
+            places.append((shop.relay_url, shop.stripe_url, shop.upsampler_url))
+    assert places[0] == places[1]
+
+
+def test_errors_are_json_too_where_json_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('secrets_backend = "file"\n')
+    done = run("--data", str(tmp_path), "orders", "show", "nope", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["title"] == "Not found"
+    assert "There is no order 'nope'" in done.stderr
+
+
+def test_the_demo_refuses_a_folder_with_a_past_and_leaves_it_alone(tmp_path: Path) -> None:
+    first = run("demo", "--headless", "--data", str(tmp_path / "shop"))
+    assert first.returncode == 0, first.stderr
+    again = run("demo", "--headless", "--data", str(tmp_path / "shop"))
+    assert again.returncode == 1
+    assert "holds orders already" in again.stderr
 
 
 def test_the_served_demo_says_when_its_port_is_busy(tmp_path: Path) -> None:

@@ -76,9 +76,7 @@ class Watched:
     def inbox_entry(self, event_id: str) -> list[InboxEntry]:
         """Return the entries of one event of Stripe's."""
         with open_shop(self.shop.config()) as shop, shop.database.read() as session:
-            return [
-                row for row in session.query(InboxEntry).filter(InboxEntry.event_id == event_id)
-            ]
+            return list(session.query(InboxEntry).filter(InboxEntry.event_id == event_id))
 
     def fault(self, provider: str, operation: str, fault: str, **fields: Any) -> str:
         """Script a fault and return its id."""

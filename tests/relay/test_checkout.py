@@ -206,7 +206,6 @@ def test_any_other_page_leads_back_to_our_own_order_page(relay: Relay) -> None:
         "https://evil.example/", "https://studio.example.evil.example/x", "javascript:alert(1)",
         "https://studio.example@evil.example/x", "//evil.example/x", "https://studio.example:444/x",
         "https://evil.example\\@studio.example/x", "http://studio.example/x", "/x", "https://[",
-        "https://studio.example", "https://studio.example/",
     ):  # fmt: skip
         job_id = relay.checkout(number, page_url=page).json()["job_id"]
         assert success_url(relay, job_id).startswith(f"https://shop.example/order/{job_id}?")

@@ -414,14 +414,23 @@ def test_a_person_is_told_by_a_page_whatever_is_wrong(relay: Relay) -> None:
     change(relay.world, order.id, status="completed", file_bytes=1)
     pages.append(relay.get(path, headers=browser))
     relay.world.set(rate_bad_token_per_address_per_minute=1)
-    relay.get(f"/smi/v1/download/{'0' * 64}")
-    pages.append(relay.get(path, headers=browser))
+    unknown = f"/smi/v1/download/{'0' * 64}"
+    relay.get(unknown)
+    pages.append(relay.get(unknown, headers=browser))
     assert [page.status_code for page in pages] == [425, 503, 429]
     for page in pages:
         assert page.headers["Content-Type"].startswith("text/html")
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert pages[1].headers["Retry-After"]
     assert pages[2].headers["Retry-After"]
+
+
+def test_a_good_link_works_beside_somebody_who_guesses_from_the_same_address(relay: Relay) -> None:
+    order, content = deliver(relay.world)
+    relay.world.set(rate_bad_token_per_address_per_minute=1)
+    guesses = [relay.get(f"/smi/v1/download/{'0' * 64}").status_code for _ in range(3)]
+    assert guesses == [404, 429, 429]
+    assert relay.get(link(relay.world, order)).content == content
 
 
 class LockedDatabase:

@@ -220,7 +220,7 @@ def test_the_contact_is_the_support_address_or_else_the_sender() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["jo@example.com", "jo.do+shop@sub.example.co", "JO@EXAMPLE.COM", "jo@localhost"]
+    "address", ["jo@example.com", "jo.do+shop@sub.example.co", "JO@EXAMPLE.COM"]
 )
 def test_plausible_addresses_are_taken(address: str) -> None:
     assert is_email_address(address)

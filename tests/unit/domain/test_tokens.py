@@ -62,7 +62,7 @@ def test_keys_and_order_ids_are_new_each_time() -> None:
     assert len({new_key() for _ in range(50)}) == 50
     ids = {new_order_id() for _ in range(1000)}
     assert len(ids) == 1000
-    assert all(re.fullmatch("[A-Za-z0-9_-]{32}", found) for found in ids)
+    assert all(re.fullmatch("[0-9a-f]{48}", found) for found in ids)
 
 
 def test_an_order_number_can_be_spelled() -> None:

@@ -44,7 +44,7 @@ def test_a_shop_that_can_sell_is_all_good(healthy: World) -> None:
     assert found["Prices"].text == "A 4x of one megapixel costs $0.50 USD."
     assert found["Catalogue"].text == "1 pictures."
     assert found["Engine"].text == "Heard of 0 seconds ago."
-    assert found["Work"].text == "0 pieces of work are open."
+    assert found["Work"].text == "0 pieces of work open."
     assert found["Database"].text == "SQLite in the data folder."
     assert found["Webhooks"].text == "None has arrived yet."
     assert found["Secrets"].text == "Kept in memory, for this test."
@@ -126,14 +126,14 @@ def test_an_engine_that_is_away_is_told(world: World) -> None:
 
 def test_work_that_was_given_up_is_told(healthy: World) -> None:
     healthy.buy()
-    assert "1 pieces of work are open" in checks(healthy)["Work"].text
+    assert "1 piece of work open" in checks(healthy)["Work"].text
     task = healthy.claim()
     assert task is not None
     with healthy.database.write() as session:
         tasks.bury(session, task, error="x", now=healthy.clock.now())
     found = checks(healthy)["Work"]
     assert not found.good
-    assert "wait for a person" in found.text
+    assert found.text == "1 piece of work given up: a person must look."
 
 
 @pytest.mark.parametrize(

@@ -148,13 +148,21 @@ def test_people_and_bots_are_counted_apart(world: World) -> None:
 # --- the shop's key ---------------------------------------------------------------------------------
 
 
-def test_the_token_key_is_made_once() -> None:
+def test_the_token_key_is_made_once(world: World) -> None:
     secrets = MemorySecretStore()
-    ensure_token_key(secrets)
+    ensure_token_key(secrets, world.database)
     key = secrets.values[TOKEN_KEY]
-    ensure_token_key(secrets)
+    ensure_token_key(secrets, world.database)
     assert secrets.values[TOKEN_KEY] == key
     assert len(bytes.fromhex(key)) == 32
+
+
+def test_a_lost_token_key_is_never_replaced_beside_orders_whose_links_it_made(world: World) -> None:
+    world.start_checkout()
+    secrets = MemorySecretStore()
+    with pytest.raises(ConfigurationError, match="'token_key' is gone"):
+        ensure_token_key(secrets, world.database)
+    assert secrets.get(TOKEN_KEY) is None
 
 
 def test_a_missing_secret_is_named_and_where_it_should_be(world: World) -> None:
