@@ -13,6 +13,7 @@ import re
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -217,6 +218,13 @@ class ShopSettings(BaseModel):
     rate_bad_token_per_address_per_minute: Annotated[int, Field(gt=0)] = 30
     trusted_proxies: tuple[str, ...] = ()
     """Addresses whose X-Forwarded-For is believed."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            ip_network(proxy, strict=False)
+        return value
 
     @field_validator("currency")
     @classmethod

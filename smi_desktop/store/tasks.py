@@ -133,7 +133,10 @@ def renew(session: Session, task_ids: Collection[int], *, owner: str, until: dat
 
 
 def release_owner(session: Session, owner_prefix: str, now: datetime) -> int:
-    """Give back every task of a holder that is known to be dead; return how many there were."""
+    """Give back every task of a holder that is known to be dead; return how many there were.
+
+    Each counts a failure: a task that kills whoever takes it must come to an end too.
+    """
     result = session.execute(
         update(Task)
         .where(
@@ -141,7 +144,14 @@ def release_owner(session: Session, owner_prefix: str, now: datetime) -> int:
             Task.state == "leased",
             Task.lease_owner.startswith(owner_prefix, autoescape=True),
         )
-        .values(state="ready", run_at=now, lease_owner=None, lease_until=None)
+        .values(
+            state="ready",
+            run_at=now,
+            lease_owner=None,
+            lease_until=None,
+            failures=Task.failures + 1,
+            last_error="The engine died while it worked on this.",
+        )
         .returning(Task.id)
         .execution_options(synchronize_session=False)
     )

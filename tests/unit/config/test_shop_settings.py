@@ -291,3 +291,9 @@ def test_settings_may_be_taken_for_current_for_a_moment(world: World) -> None:
     world.set(studio_name="Varga Studio")
     assert slow.settings().studio_name == "My studio"
     assert world.shop.settings().studio_name == "Varga Studio"
+
+
+def test_a_proxy_that_is_no_address_is_refused() -> None:
+    assert ShopSettings(trusted_proxies=("10.0.0.0/8", "::1")).trusted_proxies
+    with pytest.raises(ValueError, match="proxy"):
+        ShopSettings(trusted_proxies=("proxy.example",))
