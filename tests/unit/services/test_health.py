@@ -197,3 +197,19 @@ def test_mail_that_does_not_leave_is_told(healthy: World) -> None:
     found = checks(healthy)["Work"]
     assert not found.good
     assert "535 refused" in found.text
+
+
+@pytest.mark.parametrize(
+    ("public_url", "words"),
+    [
+        ("http://127.0.0.1:8787", "cannot reach this machine's own address"),
+        ("http://shop.example", "is not encrypted"),
+    ],
+)
+def test_an_address_that_customers_cannot_use_safely_is_told(
+    healthy: World, public_url: str, words: str
+) -> None:
+    healthy.set(public_url=public_url)
+    found = checks(healthy)["Address"]
+    assert not found.good
+    assert words in found.text

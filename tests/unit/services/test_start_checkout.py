@@ -25,6 +25,7 @@ from smi_desktop.services.checkout import (
     TermsRequiredError,
     allowed_page,
     is_own_origin,
+    page_from_referer,
     start_checkout,
 )
 from smi_desktop.services.ports import CheckoutRequest, CheckoutSession
@@ -497,3 +498,18 @@ def test_an_origin_that_cannot_be_read_is_not_ours(world: World, origin: str) ->
     world.set(allow_loopback_origins=True)
     assert not is_own_origin(world.shop.settings(), origin)
     assert is_own_origin(world.shop.settings(), "http://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize(
+    ("referer", "page"),
+    [
+        (None, None),
+        ("https://[", None),
+        (ORIGIN, None),
+        (f"{ORIGIN}/", None),
+        (f"{ORIGIN}/?p=12", f"{ORIGIN}/?p=12"),
+        (f"{ORIGIN}/sea/", f"{ORIGIN}/sea/"),
+    ],
+)
+def test_a_referer_without_a_page_names_none(referer: str | None, page: str | None) -> None:
+    assert page_from_referer(referer) == page
