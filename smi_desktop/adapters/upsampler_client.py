@@ -55,6 +55,8 @@ _ACCOUNT_WORDS: Final = re.compile(
 )
 _PICTURE_WORDS: Final = re.compile(r"unsupported|not allowed|exceed|too large", re.IGNORECASE)
 _AGAIN_LATER: Final = frozenset({408, 409, 425, 429})
+# The order for work went out whole; a gateway that lost its server behind it cannot say what became of it.
+_MAYBE_TAKEN: Final = frozenset({408, 500, 502, 504, 520, 521, 522, 523, 524})
 _THIS_PICTURE: Final = frozenset({400, 413, 415, 422})
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _LONGEST_QUOTE: Final = 300
@@ -108,6 +110,10 @@ class UpsamplerClient:
             raise TransientError("Upsampler cannot be reached.") from error
         except AnswerLostError as error:
             raise AmbiguousError("Upsampler's answer to an order for work was lost.") from error
+        if answer.status in _MAYBE_TAKEN:
+            raise AmbiguousError(
+                f"Upsampler's gateway answered HTTP {answer.status}: it may have the job."
+            )
         self._refuse_errors(answer)
         found = answer.json_object() if answer.is_success else None
         job = _job(found or {})

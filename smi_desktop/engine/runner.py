@@ -40,8 +40,6 @@ _SETTLE_AGAIN: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 def run_task(shop: Shop, task: Claim) -> None:
     """Run one task to its settlement. Never raises: the worker that calls it goes on."""
     try:
-        if task.failures >= _PATIENCE_OUTSIDE:
-            raise TransientError("Every engine that has worked on this has died.")
         outcome = HANDLERS[TaskKind(task.kind)](shop, task)
         _settle_patiently(shop, task, outcome)
     except LeaseLostError:

@@ -8,6 +8,7 @@ in parts and as often as one likes until it ends.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -39,8 +40,10 @@ from smi_desktop.store.tasks import Claim
 
 EXTENSIONS = {"jpeg": "jpg", "png": "png"}
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
-# A picture that has killed its child process this often will do so again.
-_TRIES_HERE = 3
+# A picture that has killed its child process this often will do so again; a full disk has had half an hour.
+_TRIES_HERE = 10
+# A result whose address ended is asked for anew for some minutes before it counts as lost.
+_TRIES_EXPIRED = 8
 _DELIVERABLE = frozenset({PaymentStatus.PAID, PaymentStatus.PARTIALLY_REFUNDED})
 
 
@@ -113,7 +116,7 @@ def collect_result(shop: Shop, task: Claim) -> Outcome:
         try:
             shop.fetcher(settings).fetch(job.image_url, result, max_bytes=settings.result_max_bytes)
         except LinkExpiredError as error:
-            if task.failures < 3:
+            if task.failures < _TRIES_EXPIRED:
                 raise TransientError(
                     "The result's address has ended; asking for a new one."
                 ) from error
@@ -364,13 +367,17 @@ def _failed(shop: Shop, upscale_id: int, reason: str, folder: Path | None = None
 
 
 def _tell_progress(shop: Shop, order_id: str, share: float) -> None:
-    with shop.database.write() as session:
+    # A database that is away for a moment must not end the work.
+    with suppress(TransientError), shop.database.write() as session:
         order = orders.get_locked(session, order_id)
         if order is not None and order.status == OrderStatus.PROCESSING:
             order.progress = round(max(0.0, min(share, 1.0)), 3)
 
 
 def _is_wanted(shop: Shop, order_id: str) -> bool:
-    with shop.database.read() as session:
-        order = orders.get(session, order_id)
+    try:
+        with shop.database.read() as session:
+            order = orders.get(session, order_id)
+    except TransientError:
+        return True
     return order is not None and order.status == OrderStatus.PROCESSING

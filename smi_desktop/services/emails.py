@@ -22,6 +22,7 @@ from smi_desktop.config import ShopSettings
 from smi_desktop.domain.errors import (
     AmbiguousError,
     ConfigurationError,
+    InvalidInputError,
     ProviderAccountError,
     RejectedError,
     SmiError,
@@ -75,7 +76,7 @@ def _queue(
     shop: Shop, session: Session, order: Order, *, kind: str, key: str, to_address: str
 ) -> None:
     now = shop.now()
-    domain = shop.settings().mail_from.rpartition("@")[2] or "smi.invalid"
+    domain = _message_domain(shop.settings().mail_from)
     mail = OutboxMail(
         order_id=order.id,
         kind=kind,
@@ -99,6 +100,14 @@ def _queue(
     )
 
 
+def _message_domain(sender: str) -> str:
+    """Return the domain for a Message-ID, which takes ASCII alone."""
+    try:
+        return sender.rpartition("@")[2].encode("idna").decode() or "smi.invalid"
+    except UnicodeError:
+        return "smi.invalid"
+
+
 def send_mail(shop: Shop, task: Claim) -> Outcome:
     """Hand one mail of the outbox to the mail server."""
     mail_id = int(task.payload["mail_id"])
@@ -115,7 +124,7 @@ def send_mail(shop: Shop, task: Claim) -> Outcome:
             return Done(partial(_note_sent, mail_id=mail_id, response=UNCONFIRMED, now=now))
         wait = backoff(task.failures + 1, first=30, jitter=_jitter())
         return Later(now + wait, partial(_mark_unconfirmed, mail_id=mail_id), error.message)
-    except RejectedError as error:
+    except (RejectedError, InvalidInputError) as error:
         return Done(partial(_note_undeliverable, mail_id=mail_id, error=error, now=now))
     except (TransientError, ProviderAccountError, ConfigurationError) as error:
         if now - mail.created_at > _PATIENCE and isinstance(error, TransientError):
@@ -254,6 +263,9 @@ def _note_sent(session: Session, *, mail_id: int, response: str, now: datetime) 
         facts={"kind": mail.kind, "message_id": mail.message_id},
         personal={"to": mail.to_address, "response": response},
     )
+    if response == UNCONFIRMED and mail.kind == _READY:
+        order = lock_order(session, mail.order_id or "")
+        hold_order(session, order, "Nobody knows whether the mail with the link arrived.", at=now)
 
 
 def _note_undeliverable(session: Session, *, mail_id: int, error: SmiError, now: datetime) -> None:

@@ -118,7 +118,7 @@ def _try_again(
     )
     if now >= upscale.created_at + patience:
         return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=error.message))
-    record = partial(_set_state, upscale_id=upscale.id, state="planned")
+    record = partial(_plan_again, upscale_id=upscale.id)
     return Later(now + _wait(error, failures), record, error.message)
 
 
@@ -200,8 +200,11 @@ def _wait(error: SmiError, failures: int) -> timedelta:
     return backoff(failures, jitter=jitter, asked=error.retry_after)
 
 
-def _set_state(session: Session, *, upscale_id: int, state: str) -> None:
-    session.get_one(Upscale, upscale_id).state = state
+def _plan_again(session: Session, *, upscale_id: int) -> None:
+    upscale = session.get_one(Upscale, upscale_id)
+    # The upscaler may have called meanwhile: then it has the job after all.
+    if upscale.state == "submitting":
+        upscale.state = "planned"
 
 
 def _count_poll(session: Session, *, upscale_id: int) -> None:

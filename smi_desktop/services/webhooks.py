@@ -95,6 +95,10 @@ def receive_upsampler_callback(shop: Shop, secret: str, raw: bytes) -> Receipt:
         raise NotFoundError("There is no such callback.")
     now = shop.now()
     said = _parse_object(raw)
+    with shop.database.read() as session:
+        # Whoever guesses must not take the one write lock that Stripe's deliveries need.
+        if upscales.find_by_callback(session, hash_token(secret)) is None:
+            raise NotFoundError("There is no such callback.")
     with shop.database.write() as session:
         upscale = upscales.find_by_callback(session, hash_token(secret))
         if upscale is None:

@@ -280,8 +280,11 @@ def _create_sqlite_engine(url: str, path: str | None, busy_seconds: float) -> En
         # Some of the time may have gone by in the queue of this process's own writers.
         left = max(0, int((deadline - time.monotonic()) * 1000))
         connection.exec_driver_sql(f"PRAGMA busy_timeout={left}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            # The connection goes back to the pool, for readers too.
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
 
     return engine
 

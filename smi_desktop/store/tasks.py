@@ -133,10 +133,7 @@ def renew(session: Session, task_ids: Collection[int], *, owner: str, until: dat
 
 
 def release_owner(session: Session, owner_prefix: str, now: datetime) -> int:
-    """Give back every task of a holder that is known to be dead; return how many there were.
-
-    Each counts a failure: a task that kills whoever takes it must come to an end too.
-    """
+    """Give back every task of a holder that is known to be dead; return how many there were."""
     result = session.execute(
         update(Task)
         .where(
@@ -144,14 +141,7 @@ def release_owner(session: Session, owner_prefix: str, now: datetime) -> int:
             Task.state == "leased",
             Task.lease_owner.startswith(owner_prefix, autoescape=True),
         )
-        .values(
-            state="ready",
-            run_at=now,
-            lease_owner=None,
-            lease_until=None,
-            failures=Task.failures + 1,
-            last_error="The engine died while it worked on this.",
-        )
+        .values(state="ready", run_at=now, lease_owner=None, lease_until=None)
         .returning(Task.id)
         .execution_options(synchronize_session=False)
     )

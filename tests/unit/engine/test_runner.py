@@ -221,16 +221,3 @@ def test_an_order_that_is_gone_does_not_stop_the_worker(world: World) -> None:
         session.delete(session.get_one(Order, order_id))
     run_task(world.shop, task)
     assert latest_of(world, task.id).failures == 1
-
-
-def test_a_task_that_kills_every_engine_comes_to_an_end(world: World) -> None:
-    order_id = world.buy()
-    for _ in range(36):
-        task = world.claim()
-        assert task is not None
-        with world.database.write() as session:
-            tasks.release_owner(session, task.owner, world.clock.now())
-    world.run_due()
-    (dead,) = world.tasks("dead")
-    assert dead.last_error == "Every engine that has worked on this has died."
-    assert world.order(order_id).status == "awaiting_payment"

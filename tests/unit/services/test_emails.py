@@ -14,6 +14,7 @@ from smi_desktop.adapters.template_renderer import JinjaRenderer
 from smi_desktop.domain.errors import (
     AmbiguousError,
     ConfigurationError,
+    InvalidInputError,
     ProviderAccountError,
     TransientError,
 )
@@ -187,6 +188,7 @@ def test_two_lost_answers_never_lead_to_a_third_copy(made: World) -> None:
     assert len(made.mailer.outbox) == 2
     mail = the_mail(made)
     assert (mail.state, mail.response) == ("sent", "unconfirmed")
+    assert "Nobody knows whether the mail" in (the_order(made).held_reason or "")
     with made.database.read() as session:
         texts = [entry.text for entry in timeline.of_order(session, the_order(made).id)]
     assert any("answer was lost twice" in text for text in texts)
@@ -443,3 +445,21 @@ def test_the_lost_link_mail_is_whole_and_lets_nothing_hostile_through(
     assert ("Write to" in mail.text) is bool(contact)
     assert "{{" not in mail.html + mail.text + mail.subject
     assert "{%" not in mail.html + mail.text + mail.subject
+
+
+def test_a_mail_that_cannot_be_built_holds_its_order_and_is_never_called_sent(world: World) -> None:
+    order_id = world.buy()
+    world.mailer.fail_next(InvalidInputError("This is not one e-mail address."), method="send")
+    world.complete(order_id)
+    order = world.order(order_id)
+    assert order.status == "completed"
+    assert "could not be delivered" in (order.held_reason or "")
+    assert world.mailer.outbox == []
+
+
+def test_a_sender_with_an_international_domain_gets_a_message_id_in_ascii(world: World) -> None:
+    world.set(mail_from="studio@fotografía.example")
+    world.complete(world.buy())
+    (mail,) = world.mailer.outbox
+    assert mail.message_id.isascii()
+    assert mail.message_id.endswith("@xn--fotografa-n5a.example>")
