@@ -3,8 +3,8 @@
 The format is the one that public clients use against the live API (nodes.py of
 https://github.com/cedarconnor/upsampler). A submit has no idempotency key, so the one question that
 counts after a failure is whether the request can have arrived: `_http_call` answers it from whether
-the body was handed to the socket. Which words of an error mean our account, this picture, or
-nothing final is decided in `_refusal` alone.
+the body was handed to the socket, and `_MAYBE_TAKEN` where a gateway answered in the upscaler's place.
+Which words of an error mean our account, this picture, or nothing final is decided in `_refusal` alone.
 """
 
 from __future__ import annotations
