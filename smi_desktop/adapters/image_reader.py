@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from smi_desktop.imaging.client import ImageChild, no_part_left
 from smi_desktop.imaging.limits import Role
-from smi_desktop.services.ports import ImageFacts
+from smi_desktop.services.ports import ImageFacts, QualityLimits
 
 PREVIEW_MAX_PIXELS = 1_000_000_000
 _SHELF_SECONDS = 30.0
@@ -75,6 +76,7 @@ class ProcessImageReader:
         height: int,
         format: str,
         jpeg_quality: int,
+        limits: QualityLimits | None = None,
     ) -> ImageFacts:
         """Check a result and write the file that is delivered; see the port."""
         arguments = {
@@ -85,9 +87,12 @@ class ProcessImageReader:
             "height": height,
             "format": format,
             "jpeg_quality": jpeg_quality,
+            "limits": asdict(limits) if limits else None,
         }
         with no_part_left(destination):
-            return ImageFacts(**self._ask("finish", arguments, self._finish_seconds))
+            answer = dict(self._ask("finish", arguments, self._finish_seconds))
+        doubts = tuple(answer.pop("doubts"))
+        return ImageFacts(**answer, doubts=doubts)
 
     def close(self) -> None:
         """End the children that wait for work."""

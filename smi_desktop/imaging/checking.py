@@ -61,6 +61,7 @@ def finish_result(
     height: int,
     format: str,
     jpeg_quality: int,
+    limits: Mapping[str, float] | None = None,
 ) -> Mapping[str, Any]:
     """Check a result and write the file that is delivered; see `ports.ImageReader.finish_result`.
 
@@ -71,7 +72,8 @@ def finish_result(
     pixels = width * height
     try:
         original = open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image
-        _check(result, source, width, height)
+        _check_size(result, width, height)
+        doubts = _doubts(result, source) if limits is not None else ()
         # The check has spent its one pass over the pixels, and what it decoded is forgotten.
         checked = open_picture(result, max_pixels=pixels)
     except InvalidInputError as error:
@@ -90,10 +92,11 @@ def finish_result(
             image = open_picture(result, max_pixels=pixels, access="random").image.autorot()
         marked = with_metadata_of(image, original)
         write_picture(marked, destination, jpeg=format == "jpeg", quality=jpeg_quality)
-    return _facts(destination, open_picture(destination, max_pixels=pixels))
+    facts = _facts(destination, open_picture(destination, max_pixels=pixels))
+    return {**facts, "doubts": doubts, "figures": {}}
 
 
-def _check(result: Path, source: Path, width: int, height: int) -> None:
+def _check_size(result: Path, width: int, height: int) -> None:
     # Opening reads the header alone, so the size that came can be named whatever it is.
     image = open_picture(result, max_pixels=sys.maxsize).image
     shown = shown_size(image)
@@ -101,9 +104,18 @@ def _check(result: Path, source: Path, width: int, height: int) -> None:
         raise BadResultError(
             f"The result has {shown[0]:,} x {shown[1]:,} pixels instead of {width:,} x {height:,}."
         )
+    try:
+        image.avg()
+    except pyvips.Error as error:
+        raise unreadable(error) from error
+
+
+def _doubts(result: Path, source: Path) -> tuple[str, ...]:
+    image = open_picture(result, max_pixels=sys.maxsize).image
     # A source of one colour has a right to a result of one colour.
     if _is_blank(image) and not _is_blank(open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image):
-        raise BadResultError("The result is blank: it shows one colour only.")
+        return ("The result is blank: it shows one colour only.",)
+    return ()
 
 
 def _is_blank(image: pyvips.Image) -> bool:

@@ -13,7 +13,7 @@ import pyvips
 from smi_desktop.adapters.embedded_upscaler import EmbeddedUpscaler
 from smi_desktop.adapters.image_reader import ProcessImageReader
 from smi_desktop.domain.errors import BadResultError, InvalidInputError, TransientError
-from smi_desktop.services.ports import ImageReader, LocalUpscaler
+from smi_desktop.services.ports import ImageReader, LocalUpscaler, QualityLimits
 from tests.fakes import FakeImageReader, FakeLocalUpscaler, fake_image
 
 ENOUGH = 10**8
@@ -119,7 +119,7 @@ def test_a_result_that_is_right_becomes_the_file_that_is_delivered(
     assert facts == pictures.reader.inspect(delivered, max_pixels=ENOUGH)
 
 
-@pytest.mark.parametrize("fault", ["size", "blank", "no picture"])
+@pytest.mark.parametrize("fault", ["size", "no picture"])
 def test_a_result_that_is_wrong_is_not_delivered(
     pictures: Pictures, tmp_path: Path, fault: str
 ) -> None:
@@ -127,8 +127,6 @@ def test_a_result_that_is_wrong_is_not_delivered(
     result = tmp_path / "result.png"
     if fault == "size":
         pictures.draw(result, 79, 60)
-    elif fault == "blank":
-        pictures.draw_blank(result, 80, 60)
     else:
         result.write_bytes(b"<html>sorry</html>")
     with pytest.raises(BadResultError):
@@ -142,6 +140,26 @@ def test_a_result_that_is_wrong_is_not_delivered(
             jpeg_quality=95,
         )
     assert not (tmp_path / "delivered.png").exists()
+
+
+@pytest.mark.parametrize("limits", [QualityLimits(), None])
+def test_a_blank_result_is_written_and_doubted_where_limits_are_set(
+    pictures: Pictures, tmp_path: Path, limits: QualityLimits | None
+) -> None:
+    pictures.draw(tmp_path / "source.png", 20, 15)
+    pictures.draw_blank(tmp_path / "result.png", 80, 60)
+    facts = pictures.reader.finish_result(
+        tmp_path / "result.png",
+        tmp_path / "source.png",
+        tmp_path / "delivered.png",
+        width=80,
+        height=60,
+        format="png",
+        jpeg_quality=95,
+        limits=limits,
+    )
+    assert (tmp_path / "delivered.png").stat().st_size == facts.bytes
+    assert any("blank" in doubt for doubt in facts.doubts) == (limits is not None)
 
 
 def test_a_picture_is_enlarged_by_the_factor(pictures: Pictures, tmp_path: Path) -> None:

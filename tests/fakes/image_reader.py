@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from smi_desktop.domain.errors import BadResultError, InvalidInputError
-from smi_desktop.services.ports import ImageFacts
+from smi_desktop.services.ports import ImageFacts, QualityLimits
 from tests.fakes.scripted import Scripted
 
 _FAKE = re.compile(rb"IMAGE (jpeg|png|webp) (\d+)x(\d+) ?(.*)\n")
+_TINT = 14.2
 
 
 def fake_image(width: int, height: int, *, format: str = "png", content: str = "") -> bytes:
     """Return the bytes of a picture that FakeImageReader understands.
 
-    The content `blank` stands for a blank picture.
+    The content `blank` stands for a blank picture, `tinted` for one whose colours are off.
     """
     return f"IMAGE {format} {width}x{height} {content}\n".encode()
 
@@ -52,8 +54,12 @@ class FakeImageReader(Scripted):
         height: int,
         format: str,
         jpeg_quality: int,
+        limits: QualityLimits | None = None,
     ) -> ImageFacts:
-        """Check the size and write the line anew in the format asked for."""
+        """Check the size and write the line anew in the format asked for.
+
+        With limits, what `fake_image` calls blank or tinted gets the doubt that a real one gets.
+        """
         self._begin("finish_result")
         try:
             facts = self._read(result)
@@ -64,12 +70,20 @@ class FakeImageReader(Scripted):
             raise BadResultError(
                 f"The result is {facts.width}x{facts.height} instead of {width}x{height}."
             )
-        if result.read_bytes().endswith(b" blank\n"):
-            raise BadResultError("The result is blank.")
+        seen = self._content(result)
         content = f"quality {jpeg_quality}" if format == "jpeg" else "finished"
         destination.write_bytes(fake_image(width, height, format=format, content=content))
         self._end("finish_result")
-        return self._read(destination)
+        written = self._read(destination)
+        if limits is None:
+            return written
+        doubts, figures = _judged(seen, limits)
+        return replace(written, doubts=doubts, figures=figures)
+
+    @staticmethod
+    def _content(path: Path) -> str:
+        found = _FAKE.fullmatch(path.read_bytes())
+        return found[4].decode() if found else ""
 
     @staticmethod
     def _read(path: Path) -> ImageFacts:
@@ -84,3 +98,15 @@ class FakeImageReader(Scripted):
             bytes=len(raw),
             sha256=hashlib.sha256(raw).hexdigest(),
         )
+
+
+def _judged(content: str, limits: QualityLimits) -> tuple[tuple[str, ...], dict[str, float]]:
+    figures = {"ssim": 1.0, "delta_e": 0.0, "black_tiles": 0.0, "repeated_tiles": 0.0}
+    if content == "blank":
+        return ("The result is blank: it shows one colour only.",), figures | {"ssim": 0.0}
+    if content == "tinted" and limits.max_delta_e < _TINT:
+        figures["delta_e"] = _TINT
+        return (
+            f"The colours differ from the original (ΔE {_TINT}; {limits.max_delta_e} is allowed).",
+        ), figures
+    return (), figures

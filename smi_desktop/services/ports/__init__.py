@@ -16,6 +16,7 @@ from smi_desktop.services.ports.mail import (
 from smi_desktop.services.ports.payments import (
     CheckoutRequest,
     CheckoutSession,
+    Dispute,
     Payment,
     PaymentGateway,
     PaymentRefund,
@@ -26,6 +27,7 @@ from smi_desktop.services.ports.pictures import (
     FileStore,
     ImageFacts,
     ImageReader,
+    QualityLimits,
     StoredFile,
 )
 from smi_desktop.services.ports.shared import (
@@ -44,6 +46,7 @@ __all__ = [
     "CheckoutRequest",
     "CheckoutSession",
     "Clock",
+    "Dispute",
     "Fetcher",
     "FileStore",
     "ImageFacts",
@@ -55,6 +58,7 @@ __all__ = [
     "Payment",
     "PaymentGateway",
     "PaymentRefund",
+    "QualityLimits",
     "RemoteJob",
     "RemoteState",
     "RemoteUpscaler",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,27 @@ class ImageFacts:
     """`jpeg`, `png` or `webp`."""
     bytes: int
     sha256: str
+    doubts: tuple[str, ...] = ()
+    """Why a person should look before this is delivered, a sentence each; only of a checked result."""
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What was measured of a checked result: `ssim`, `delta_e`, `black_tiles`, `repeated_tiles`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """How far a result may be from its source before a person must look at it.
+
+    Both are compared at the same small size, so an upscaler's own fine detail costs nothing.
+    """
+
+    min_ssim: float = 0.70
+    """Structural similarity of the lightness, 0..1; a perfect copy has 1."""
+    max_delta_e: float = 8.0
+    """Mean colour difference (ΔE, CIE76); about 2 is the least that is seen side by side."""
+    max_black_tiles: int = 0
+    """Areas that are black where the source is not."""
+    max_repeated_tiles: int = 0
+    """Areas that show what belongs elsewhere in the picture."""
 
 
 class ImageReader(Protocol):
@@ -51,11 +72,17 @@ class ImageReader(Protocol):
         height: int,
         format: str,
         jpeg_quality: int,
+        limits: QualityLimits | None = None,
     ) -> ImageFacts:
         """Check a result and write the file that is delivered.
 
-        Decodes it whole; refuses any other size than `width` x `height` and a blank picture; writes
-        `format` (`jpeg` or `png`) with the source's colour profile and EXIF where the result has none.
+        Decodes it whole; refuses any other size than `width` x `height`; writes `format` (`jpeg` or
+        `png`) with the source's colour profile and EXIF where the result has none.
+
+        Args:
+            limits: How like its source the result must be. What goes beyond is no error: the file is
+                written all the same and the facts carry the doubts. None measures nothing, for a
+                file that the owner vouches for.
 
         Raises:
             BadResultError: The result is not the picture that was ordered.
