@@ -19,6 +19,8 @@ class CheckoutRequest:
         success_url: May hold Stripe's `{CHECKOUT_SESSION_ID}`.
         expires_at: Aware UTC; 30 minutes to 24 hours ahead.
         image_url: A public address of a small picture for the page, if there is one.
+        capture_when_ready: Only hold the money of a card; `capture_payment` takes it. A method that
+            cannot hold money (a bank debit) is taken at once all the same.
     """
 
     order_id: str
@@ -31,6 +33,7 @@ class CheckoutRequest:
     metadata: Mapping[str, str]
     customer_email: str | None = None
     image_url: str | None = None
+    capture_when_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,19 @@ class CheckoutSession:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A payment intent as the payment provider tells it."""
+    """A payment intent as the payment provider tells it.
+
+    Attributes:
+        status: `succeeded`, `processing`, `requires_capture` (the money is held), `canceled`, …
+        charge_id: The last try to pay; there is one for held money too.
+        amount_capturable: What is held and may still be taken.
+        amount_refunded_minor: What has gone back of the charge, in minor units of `amount`'s
+            currency; refunds that failed do not count.
+        disputed: The customer's bank has asked for the money back, now or earlier: a dispute that
+            was won stays in sight. `list_disputes` tells how each one stands.
+        fee: What the provider keeps of the payment, in the shop's own currency, which may be
+            another than `amount`'s; None while it is not known.
+    """
 
     id: str
     status: str
@@ -67,6 +82,10 @@ class Payment:
     metadata: Mapping[str, str]
     livemode: bool
     charge_id: str | None
+    amount_capturable: Money | None = None
+    amount_refunded_minor: int = 0
+    disputed: bool = False
+    fee: Money | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,26 @@ class PaymentRefund:
     status: str
     failure_reason: str | None
     metadata: Mapping[str, str]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A customer's complaint at his bank, as the payment provider tells it.
+
+    Attributes:
+        status: `needs_response`, `under_review`, `won`, `lost`, `prevented`, or the same as a mere
+            question (`warning_needs_response`, `warning_under_review`, `warning_closed`); another
+            word as it came.
+        due_by: When evidence must be there, aware UTC; None if none is asked for.
+    """
+
+    id: str
+    payment_intent_id: str
+    amount: Money
+    status: str
+    reason: str
+    due_by: datetime | None
     created_at: datetime
 
 
@@ -106,7 +145,22 @@ class PaymentGateway(Protocol):
         ...
 
     def retrieve_payment(self, payment_intent_id: str) -> Payment:
-        """Read a payment intent."""
+        """Read a payment intent, with its fee as far as it is known."""
+        ...
+
+    def capture_payment(self, payment_intent_id: str, *, idempotency_key: str) -> Payment:
+        """Take all of the money that is held.
+
+        RejectedError when there is nothing to take any more: it was let go, it ran out, or it has been
+        taken already. So read the payment first.
+        """
+        ...
+
+    def cancel_payment(self, payment_intent_id: str, *, idempotency_key: str) -> Payment:
+        """Let held money go back to the customer.
+
+        RejectedError when it has been taken or let go already.
+        """
         ...
 
     def create_refund(
@@ -122,6 +176,10 @@ class PaymentGateway(Protocol):
 
     def list_refunds(self, payment_intent_id: str) -> Sequence[PaymentRefund]:
         """Return every refund of a payment, newest first."""
+        ...
+
+    def list_disputes(self, payment_intent_id: str) -> Sequence[Dispute]:
+        """Return every dispute of a payment, newest first."""
         ...
 
 
