@@ -4,7 +4,7 @@ Which errors mean "again later", "our account" or "no for good" is decided in `_
 from https://docs.stripe.com/error-handling and the SDK's error classes. It is closed by default:
 what it does not know leaves as it came and counts as a bug of ours, never as success. An answer
 that is not what Stripe documents (a captive portal's page, a proxy's 404) is none: ask again;
-`_stripe_http` sorts those out before the SDK trips over them.
+`_stripe_http` sorts those out before the SDK trips over them, and `_stripe_answers` reads the rest.
 
 Importing this module imports the SDK (some tenths of a second), so import it when it is needed.
 """
@@ -14,13 +14,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import requests
 import stripe
-from stripe.params import PaymentIntentRetrieveParams, RefundCreateParams, RefundListParams
+from stripe.params import (
+    DisputeListParams,
+    PaymentIntentCancelParams,
+    PaymentIntentCaptureParams,
+    PaymentIntentRetrieveParams,
+    RefundCreateParams,
+    RefundListParams,
+)
 from stripe.params.checkout import (
     SessionCreateParams,
     SessionCreateParamsLineItemPriceDataProductData,
@@ -30,9 +36,16 @@ from stripe.params.checkout import (
 
 from smi_desktop.adapters._addresses import is_loopback_url
 from smi_desktop.adapters._http_answers import retry_after_seconds
+from smi_desktop.adapters._stripe_answers import (
+    UnusableAnswerError,
+    is_release,
+    read_dispute,
+    read_payment,
+    read_refund,
+    read_session,
+)
 from smi_desktop.adapters._stripe_http import StrictRequestsClient
 from smi_desktop.domain.errors import (
-    InvalidInputError,
     NotFoundError,
     ProviderAccountError,
     RejectedError,
@@ -42,6 +55,7 @@ from smi_desktop.domain.money import Money
 from smi_desktop.services.ports import (
     CheckoutRequest,
     CheckoutSession,
+    Dispute,
     Payment,
     PaymentRefund,
 )
@@ -50,7 +64,10 @@ _log = logging.getLogger(__name__)
 
 _MAX_NETWORK_RETRIES: Final = 2
 # A payment has a handful of refunds; the bound is for an answer that says "more" for ever.
-_MOST_REFUNDS: Final = 1000
+_MOST_LISTED: Final = 1000
+_LARGEST_PAGE: Final = 100
+# What has gone back, whether it is disputed and the fee stand in these two, not in the intent.
+WITH_FEE: Final = ("latest_charge.balance_transaction",)
 _LONGEST_QUOTE: Final = 300
 _SERVER_ERROR: Final = 500
 
@@ -91,7 +108,7 @@ class StripeGateway:
             made = self._client.v1.checkout.sessions.create(
                 session_params(request), {"idempotency_key": idempotency_key}
             )
-            return _session(made.to_dict())
+            return read_session(made.to_dict())
 
     def retrieve_session(self, session_id: str) -> CheckoutSession:
         """Read a session.
@@ -102,7 +119,7 @@ class StripeGateway:
         params: SessionRetrieveParams = {}
         with _translated():
             found = self._client.v1.checkout.sessions.retrieve(session_id, params)
-            return _session(found.to_dict())
+            return read_session(found.to_dict())
 
     def expire_session(self, session_id: str) -> CheckoutSession:
         """Close an open session.
@@ -114,7 +131,7 @@ class StripeGateway:
         params: SessionExpireParams = {}
         with _translated():
             closed = self._client.v1.checkout.sessions.expire(session_id, params)
-            return _session(closed.to_dict())
+            return read_session(closed.to_dict())
 
     def retrieve_payment(self, payment_intent_id: str) -> Payment:
         """Read a payment intent.
@@ -122,10 +139,38 @@ class StripeGateway:
         Raises:
             NotFoundError, TransientError, ProviderAccountError, RejectedError: See the port.
         """
-        params: PaymentIntentRetrieveParams = {}
+        params: PaymentIntentRetrieveParams = {"expand": [*WITH_FEE]}
         with _translated():
             found = self._client.v1.payment_intents.retrieve(payment_intent_id, params)
-            return _payment(found.to_dict())
+            return read_payment(found.to_dict())
+
+    def capture_payment(self, payment_intent_id: str, *, idempotency_key: str) -> Payment:
+        """Take all of the money that is held.
+
+        Raises:
+            RejectedError: It was let go, ran out, or has been taken already.
+            NotFoundError, TransientError, ProviderAccountError: See the port.
+        """
+        params: PaymentIntentCaptureParams = {"expand": [*WITH_FEE]}
+        with _translated():
+            taken = self._client.v1.payment_intents.capture(
+                payment_intent_id, params, {"idempotency_key": idempotency_key}
+            )
+            return read_payment(taken.to_dict())
+
+    def cancel_payment(self, payment_intent_id: str, *, idempotency_key: str) -> Payment:
+        """Let held money go back to the customer.
+
+        Raises:
+            RejectedError: It has been taken or let go already.
+            NotFoundError, TransientError, ProviderAccountError: See the port.
+        """
+        params: PaymentIntentCancelParams = {"expand": [*WITH_FEE]}
+        with _translated():
+            let_go = self._client.v1.payment_intents.cancel(
+                payment_intent_id, params, {"idempotency_key": idempotency_key}
+            )
+            return read_payment(let_go.to_dict())
 
     def create_refund(
         self,
@@ -146,7 +191,7 @@ class StripeGateway:
                 refund_params(payment_intent_id, amount, metadata),
                 {"idempotency_key": idempotency_key},
             )
-            return _refund(made.to_dict())
+            return read_refund(made.to_dict())
 
     def list_refunds(self, payment_intent_id: str) -> Sequence[PaymentRefund]:
         """Return every refund of a payment, newest first.
@@ -156,15 +201,28 @@ class StripeGateway:
         """
         with _translated():
             pages = self._client.v1.refunds.list(refund_list_params(payment_intent_id))
-            found = islice(pages.auto_paging_iter(), _MOST_REFUNDS)
-            return [_refund(each.to_dict()) for each in found]
+            listed = [each.to_dict() for each in islice(pages.auto_paging_iter(), _MOST_LISTED)]
+            return [read_refund(each) for each in listed if not is_release(each)]
+
+    def list_disputes(self, payment_intent_id: str) -> Sequence[Dispute]:
+        """Return every dispute of a payment, newest first.
+
+        Raises:
+            NotFoundError, TransientError, ProviderAccountError, RejectedError: See the port.
+        """
+        with _translated():
+            pages = self._client.v1.disputes.list(dispute_list_params(payment_intent_id))
+            found = islice(pages.auto_paging_iter(), _MOST_LISTED)
+            return [read_dispute(each.to_dict()) for each in found]
 
 
 def session_params(request: CheckoutRequest) -> SessionCreateParams:
     """Return what is sent to make a session.
 
     No `payment_method_types`: Stripe removed it on 2026-09-30 and picks the methods itself.
-    Metadata goes on the payment intent as well, because Stripe does not copy it there.
+    Metadata goes on the payment intent as well, because Stripe does not copy it there. To hold money
+    is asked of cards alone: asked of the whole payment, Stripe would offer no method that cannot.
+    https://docs.stripe.com/payments/place-a-hold-on-a-payment-method
     """
     metadata = dict(request.metadata)
     product: SessionCreateParamsLineItemPriceDataProductData = {"name": request.title}
@@ -194,6 +252,8 @@ def session_params(request: CheckoutRequest) -> SessionCreateParams:
     }
     if request.customer_email:
         params["customer_email"] = request.customer_email
+    if request.capture_when_ready:
+        params["payment_method_options"] = {"card": {"capture_method": "manual"}}
     return params
 
 
@@ -209,8 +269,17 @@ def refund_params(
 
 
 def refund_list_params(payment_intent_id: str) -> RefundListParams:
-    """Return what is sent to list refunds: pages of Stripe's largest size."""
-    return {"payment_intent": payment_intent_id, "limit": 100}
+    """Return what is sent to list refunds, with their charges: see `is_release`."""
+    return {
+        "payment_intent": payment_intent_id,
+        "limit": _LARGEST_PAGE,
+        "expand": ["data.charge"],
+    }
+
+
+def dispute_list_params(payment_intent_id: str) -> DisputeListParams:
+    """Return what is sent to list disputes."""
+    return {"payment_intent": payment_intent_id, "limit": _LARGEST_PAGE}
 
 
 @contextmanager
@@ -223,11 +292,12 @@ def _translated() -> Iterator[None]:
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         raise ProviderAccountError(
             f"Stripe refuses this shop's key (HTTP {error.http_status}). Check that it is the "
-            "right one, not revoked, and may write checkout sessions and refunds."
+            "right one, not revoked, and may write checkout sessions, "
+            "payments and refunds and read disputes."
         ) from error
     except stripe.StripeError as error:
         raise _from_status(error) from error
-    except _UnusableAnswerError as error:
+    except UnusableAnswerError as error:
         raise TransientError("Stripe's answer cannot be used.") from error
 
 
@@ -248,109 +318,3 @@ def _from_status(error: stripe.StripeError) -> Exception:
     if 400 <= status < _SERVER_ERROR:
         return RejectedError(f"Stripe refuses this request: {words}")
     return error
-
-
-class _UnusableAnswerError(Exception):
-    """A 2xx answer that is not the object asked for."""
-
-
-def _session(found: Mapping[str, Any]) -> CheckoutSession:
-    details = _mapping(found, "customer_details")
-    expires_at = found.get("expires_at")
-    return CheckoutSession(
-        id=_text(found, "id"),
-        url=_optional_text(found, "url"),
-        status=_text(found, "status"),
-        payment_status=_text(found, "payment_status"),
-        amount_total=None if found.get("amount_total") is None else _money(found, "amount_total"),
-        client_reference_id=_optional_text(found, "client_reference_id"),
-        metadata=_metadata(found),
-        payment_intent_id=_reference(found, "payment_intent"),
-        customer_email=_optional_text(details, "email") or _optional_text(found, "customer_email"),
-        customer_name=_optional_text(details, "name"),
-        livemode=_livemode(found),
-        expires_at=None if expires_at is None else _moment(found, "expires_at"),
-    )
-
-
-def _payment(found: Mapping[str, Any]) -> Payment:
-    return Payment(
-        id=_text(found, "id"),
-        status=_text(found, "status"),
-        amount=_money(found, "amount"),
-        amount_received=_money(found, "amount_received"),
-        metadata=_metadata(found),
-        livemode=_livemode(found),
-        charge_id=_reference(found, "latest_charge"),
-    )
-
-
-def _refund(found: Mapping[str, Any]) -> PaymentRefund:
-    intent = _reference(found, "payment_intent")
-    if intent is None:
-        raise _UnusableAnswerError("payment_intent")
-    return PaymentRefund(
-        id=_text(found, "id"),
-        payment_intent_id=intent,
-        amount=_money(found, "amount"),
-        # The SDK allows none; one that has not succeeded by name is still to be watched.
-        status=_optional_text(found, "status") or "pending",
-        failure_reason=_optional_text(found, "failure_reason"),
-        metadata=_metadata(found),
-        created_at=_moment(found, "created"),
-    )
-
-
-def _text(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name)
-    if not isinstance(value, str) or not value:
-        raise _UnusableAnswerError(name)
-    return value
-
-
-def _optional_text(found: Mapping[str, Any], name: str) -> str | None:
-    value = found.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _reference(found: Mapping[str, Any], name: str) -> str | None:
-    """Return the id of an object that may come as its id or expanded."""
-    value = found.get(name)
-    return _optional_text(value if isinstance(value, Mapping) else {"id": value}, "id")
-
-
-def _money(found: Mapping[str, Any], name: str) -> Money:
-    amount = found.get(name)
-    if type(amount) is not int:
-        raise _UnusableAnswerError(name)
-    try:
-        return Money(amount, _text(found, "currency").lower())
-    except InvalidInputError as error:
-        raise _UnusableAnswerError("currency") from error
-
-
-def _moment(found: Mapping[str, Any], name: str) -> datetime:
-    seconds = found.get(name)
-    if type(seconds) is not int:
-        raise _UnusableAnswerError(name)
-    try:
-        return datetime.fromtimestamp(seconds, tz=UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise _UnusableAnswerError(name) from error
-
-
-def _metadata(found: Mapping[str, Any]) -> dict[str, str]:
-    return {str(key): str(value) for key, value in _mapping(found, "metadata").items()}
-
-
-def _mapping(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = found.get(name)
-    if value is not None and not isinstance(value, Mapping):
-        raise _UnusableAnswerError(name)
-    return value or {}
-
-
-def _livemode(found: Mapping[str, Any]) -> bool:
-    if type(found.get("livemode")) is not bool:
-        raise _UnusableAnswerError("livemode")
-    return found["livemode"] is True

@@ -11,13 +11,22 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from stripe import StripeContext
 from stripe._request_options import RequestOptions
+from stripe.params import _dispute_list_params as dispute_list_params_module
+from stripe.params import _payment_intent_cancel_params as cancel_params_module
+from stripe.params import _payment_intent_capture_params as capture_params_module
 from stripe.params import _payment_intent_retrieve_params as payment_params_module
 from stripe.params import _refund_create_params as refund_params_module
 from stripe.params import _refund_list_params as refund_list_params_module
 from stripe.params.checkout import _session_create_params as session_params_module
 from typing_extensions import is_typeddict
 
-from smi_desktop.adapters.stripe_gateway import refund_list_params, refund_params, session_params
+from smi_desktop.adapters.stripe_gateway import (
+    WITH_FEE,
+    dispute_list_params,
+    refund_list_params,
+    refund_params,
+    session_params,
+)
 from smi_desktop.domain.money import Money
 from smi_desktop.services.ports import CheckoutRequest
 
@@ -42,6 +51,9 @@ def strict() -> dict[str, TypeAdapter[Any]]:
         "refund": (refund_params_module, "RefundCreateParams"),
         "refunds": (refund_list_params_module, "RefundListParams"),
         "payment": (payment_params_module, "PaymentIntentRetrieveParams"),
+        "capture": (capture_params_module, "PaymentIntentCaptureParams"),
+        "cancel": (cancel_params_module, "PaymentIntentCancelParams"),
+        "disputes": (dispute_list_params_module, "DisputeListParams"),
     }
     adapters: dict[str, TypeAdapter[Any]] = {}
     sys.modules["stripe._request_options"].__dict__.setdefault("StripeContext", StripeContext)
@@ -67,6 +79,7 @@ def full_request() -> CheckoutRequest:
         metadata={},
         customer_email="ada@example.com",
         image_url="https://studio.example/small.jpg",
+        capture_when_ready=True,
     )
 
 
@@ -95,8 +108,25 @@ def test_refunds_are_listed_in_the_sdks_own_terms(strict: dict[str, TypeAdapter[
     assert strict["refunds"].validate_python(params, strict=True) == params
 
 
-def test_reading_needs_no_parameters(strict: dict[str, TypeAdapter[Any]]) -> None:
-    assert strict["payment"].validate_python({}, strict=True) == {}
+def test_disputes_are_listed_in_the_sdks_own_terms(strict: dict[str, TypeAdapter[Any]]) -> None:
+    params = dispute_list_params("pi_1")
+    assert strict["disputes"].validate_python(params, strict=True) == params
+
+
+@pytest.mark.parametrize("call", ["payment", "capture", "cancel"])
+def test_the_fee_is_asked_for_in_the_sdks_own_terms(
+    strict: dict[str, TypeAdapter[Any]], call: str
+) -> None:
+    params = {"expand": [*WITH_FEE]}
+    assert strict[call].validate_python(params, strict=True) == params
+
+
+def test_money_is_held_of_cards_alone_and_only_when_asked_for() -> None:
+    """Asked of the whole payment, Stripe would offer no method that cannot hold money."""
+    assert "payment_method_options" not in session_params(REQUEST)
+    held = session_params(full_request())
+    assert held["payment_method_options"] == {"card": {"capture_method": "manual"}}
+    assert held["payment_intent_data"] == {"metadata": {}}
 
 
 @pytest.mark.parametrize(
