@@ -77,9 +77,11 @@ class ControlApi:
             ("POST", "events/{id}/resend", self._resend),
             ("POST", "webhooks/release", self._release),
             ("POST", "sessions/{id}/settle", self._settle),
+            ("POST", "payment_intents/{id}/expire", self._end_hold),
+            ("POST", "refunds", lambda request: self._refunds.create(request.json())),
             ("POST", "refunds/{id}", self._change_refund),
             ("POST", "disputes", self._dispute),
-            ("POST", "disputes/{id}", self._close_dispute),
+            ("POST", "disputes/{id}", self._change_dispute),
             ("GET", "objects/{kind}/{id}", self._read_object),
             ("POST", "objects/{kind}/{id}", self._change_object),
             ("POST", "credits", self._set_credits),
@@ -144,6 +146,9 @@ class ControlApi:
         succeeded = request.json().get("outcome", "succeeded") == "succeeded"
         return self._ledger.settle_session(request.names["id"], succeeded=succeeded)
 
+    def _end_hold(self, request: Request) -> Json:
+        return self._ledger.end_hold(self._ledger.payment(request.names["id"]))
+
     def _change_refund(self, request: Request) -> Json:
         given = request.json()
         return self._refunds.change(
@@ -154,10 +159,14 @@ class ControlApi:
         given = request.json()
         intent = self._find("payment_intent", given["payment_intent"])
         charge = self._find("charge", str(intent["latest_charge"]))
-        return self._refunds.open_dispute(charge, str(given.get("reason", "fraudulent")))
+        return self._refunds.open_dispute(
+            charge,
+            str(given.get("reason", "fraudulent")),
+            str(given.get("status", "needs_response")),
+        )
 
-    def _close_dispute(self, request: Request) -> Json:
-        return self._refunds.close_dispute(request.names["id"], request.json()["status"])
+    def _change_dispute(self, request: Request) -> Json:
+        return self._refunds.change_dispute(request.names["id"], request.json()["status"])
 
     def _read_object(self, request: Request) -> Json:
         return self._find(request.names["kind"], request.names["id"])

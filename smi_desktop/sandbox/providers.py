@@ -143,6 +143,7 @@ class Providers:
     def _keep_time(self) -> None:
         while not self._stopping.wait(_ROUND_SECONDS):
             self._ledger.expire_due_sessions()
+            self._ledger.release_due_holds()
             self._jobs.remove_old_results()
 
     def _bound_mail(self, faults: FaultScript, port: int) -> MailServer:

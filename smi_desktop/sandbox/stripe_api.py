@@ -23,13 +23,9 @@ from smi_desktop.sandbox.http_messages import (
 )
 from smi_desktop.sandbox.http_server import Route
 from smi_desktop.sandbox.store import Json, ObjectStore
-from smi_desktop.sandbox.stripe_checks import (
-    check_metadata,
-    check_refund,
-    check_session,
-)
+from smi_desktop.sandbox.stripe_checks import check_session
 from smi_desktop.sandbox.stripe_ledger import StripeLedger
-from smi_desktop.sandbox.stripe_params import invalid, missing, read_params
+from smi_desktop.sandbox.stripe_params import invalid, read_params
 from smi_desktop.sandbox.stripe_reading import StripeReader
 from smi_desktop.sandbox.stripe_refunds import RefundDesk
 
@@ -96,7 +92,7 @@ class StripeApi:
             get(
                 f"{intents}/{{id}}",
                 "retrieve_payment_intent",
-                reader.one("payment_intent"),
+                reader.payment_intent,
             ),
             post(f"{intents}/{{id}}/capture", "capture_payment_intent", self._capture),
             post(f"{intents}/{{id}}/cancel", "cancel_payment_intent", self._cancel),
@@ -245,9 +241,7 @@ class StripeApi:
         )
 
     def _waiting_for_capture(self, request: Request) -> Json:
-        intent = self._store.get("payment_intent", request.names["id"])
-        if intent is None:
-            raise missing("payment_intent", request.names["id"])
+        intent = self._ledger.payment(request.names["id"])
         if intent["status"] != "requires_capture":
             raise invalid(
                 f"This PaymentIntent has a status of {intent['status']}; requires_capture is needed.",
@@ -256,25 +250,7 @@ class StripeApi:
         return intent
 
     def _create_refund(self, _request: Request, params: Json) -> Json:
-        check_metadata(params.get("metadata"))
-        charge_id = params.get("charge")
-        if charge_id is not None:
-            charge = self._store.get("charge", charge_id)
-            if charge is None:
-                raise missing("charge", charge_id, "charge")
-            params = {**params, "payment_intent": charge["payment_intent"]}
-        intent_id = params.get("payment_intent", "")
-        if not intent_id:
-            raise invalid(
-                "One of the following params should be provided: charge or payment_intent."
-            )
-        intent = self._store.get("payment_intent", intent_id)
-        if intent is None:
-            raise missing("payment_intent", intent_id, "payment_intent")
-        charge = self._store.get("charge", str(intent["latest_charge"]))
-        refunded = self._refunds.refunded(intent_id)
-        amount = check_refund(intent, charge, params.get("amount"), refunded)
-        return self._refunds.refund(charge or {}, amount, params)
+        return self._refunds.create(params)
 
 
 def explain(error: HttpError) -> Reply:

@@ -81,7 +81,9 @@ def is_email(text: str) -> bool:
     return len(text) <= _EMAIL_LENGTH and bool(_EMAIL.fullmatch(text))
 
 
-def check_refund(intent: Json, charge: Json | None, amount: int | None, refunded: int) -> int:
+def check_refund(
+    intent: Json, charge: Json | None, amount: int | None, refunded: int, *, disputed: bool
+) -> int:
     """Decide how much of a payment can go back.
 
     Args:
@@ -89,6 +91,7 @@ def check_refund(intent: Json, charge: Json | None, amount: int | None, refunded
         charge: Its charge, if there is one.
         amount: What was asked for in minor units; None for all that is left.
         refunded: What has gone back already.
+        disputed: Whether a dispute of it stands in the way.
 
     Raises:
         HttpError: 400 in Stripe's words: nothing was paid, all of it is back, or it is disputed.
@@ -98,7 +101,7 @@ def check_refund(intent: Json, charge: Json | None, amount: int | None, refunded
             f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund.",
             "payment_intent",
         )
-    if charge["disputed"]:
+    if disputed:
         raise invalid(
             f"Charge {charge['id']} has been charged back; cannot issue a refund.",
             "",

@@ -20,6 +20,8 @@ from smi_desktop.sandbox.stripe_refunds import RefundDesk
 
 _EXPIRIES_A_ROUND: Final = 200
 _COMPLETED: Final = "checkout.session.completed"
+_HOLD_SECONDS: Final = 7 * 86_400
+"""How long a card's money is held, mostly. https://docs.stripe.com/payments/place-a-hold-on-a-payment-method"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ class StripeLedger:
                 "id": session_id,
                 "items": [objects.line_item(self._store.new_id("li_"), item) for item in given],
                 "product": given[0]["price_data"].get("product_data", {}),
-                "intent": params.get("payment_intent_data", {}),
+                "intent": {
+                    **params.get("payment_intent_data", {}),
+                    "payment_method_options": params.get("payment_method_options", {}),
+                },
             }
             self._store.put("plan", plan)
             self._file_session(session)
@@ -188,11 +193,15 @@ class StripeLedger:
         )
         intent["latest_charge"] = charge["id"]
         intent["last_payment_error"] = None
-        self._store.put("card", {"id": charge["id"], "refund_ends": card.refund_ends})
-        if intent["capture_method"] == "manual":
+        self._store.put(
+            "card", {"id": charge["id"], "refund_ends": card.refund_ends, "disputed": card.disputed}
+        )
+        if self._holds(session, intent):
             intent.update(status="requires_capture", amount_capturable=intent["amount"])
+            ends_at = self.now() + _HOLD_SECONDS
+            charge["payment_method_details"]["card"]["capture_before"] = ends_at
             self._file_charge(charge)
-            self._file_intent(intent)
+            self._file_intent(intent, due=ends_at)
             self._events.emit("payment_intent.amount_capturable_updated", intent)
         else:
             session["payment_status"] = "paid"
@@ -201,8 +210,55 @@ class StripeLedger:
         self._events.emit("charge.succeeded", charge)
         self._file_session(session)
         self._events.emit(event, session)
-        if card.disputed:
+        self._dispute_if_scripted(charge)
+
+    def _holds(self, session: Json, intent: Json) -> bool:
+        """Tell whether the money is only held: asked of the whole payment, or of cards and it is one."""
+        if intent["capture_method"] == "manual":
+            return True
+        slow_method = "waiting" in self.plan(session["id"])
+        asked_of_cards = intent["payment_method_options"]["card"].get("capture_method")
+        return asked_of_cards == "manual" and not slow_method
+
+    def _dispute_if_scripted(self, charge: Json) -> None:
+        card = self._store.get("card", charge["id"]) or {}
+        if charge["captured"] and card.get("disputed"):
             self._refunds.open_dispute(charge, "fraudulent")
+
+    def payment(self, intent_id: str) -> Json:
+        """Return a payment intent, let go if the money has been held for too long.
+
+        Raises:
+            HttpError: There is none.
+        """
+        with self._store.transaction():
+            intent = self._store.get("payment_intent", intent_id)
+            if intent is None:
+                raise missing("payment_intent", intent_id)
+            if intent["status"] == "requires_capture":
+                card = self._charge_of(intent)["payment_method_details"]["card"]
+                if card["capture_before"] <= self.now():
+                    return self.end_hold(intent)
+        return intent
+
+    def release_due_holds(self) -> int:
+        """Let money go that has been held for too long; return how many payments."""
+        due = self._store.due("payment_intent", "requires_capture", self.now(), _EXPIRIES_A_ROUND)
+        for row in due:
+            self.payment(row["id"])
+        return len(due)
+
+    def end_hold(self, intent: Json) -> Json:
+        """Let the card's bank end a hold, and tell.
+
+        Raises:
+            HttpError: Nothing is held.
+        """
+        if intent["status"] != "requires_capture":
+            raise invalid("This payment holds no money.")
+        with self._store.transaction():
+            self._events.emit("charge.expired", self._charge_of(intent))
+            return self.cancel(intent, "automatic")
 
     def capture(self, intent: Json, amount: int) -> Json:
         """Take authorised money, all or part of it, in minor units."""
@@ -213,14 +269,13 @@ class StripeLedger:
                 self._file_session({**session, "payment_status": "paid"})
             self._events.emit("charge.captured", charge)
             self._events.emit("payment_intent.succeeded", intent)
+            self._dispute_if_scripted(charge)
         return intent
 
     def cancel(self, intent: Json, reason: str | None) -> Json:
         """Let authorised money go."""
         with self._store.transaction():
-            charge = self._charge_of(intent)
-            charge.update(refunded=True, amount_refunded=charge["amount"])
-            self._file_charge(charge)
+            self._refunds.release(self._charge_of(intent))
             intent.update(
                 status="canceled",
                 amount_capturable=0,
@@ -282,8 +337,8 @@ class StripeLedger:
         intent_id = session["payment_intent"] or ""
         self._store.put("session", session, parent=intent_id, status=status, due=due)
 
-    def _file_intent(self, intent: Json) -> None:
-        self._store.put("payment_intent", intent, status=intent["status"])
+    def _file_intent(self, intent: Json, due: float | None = None) -> None:
+        self._store.put("payment_intent", intent, status=intent["status"], due=due)
 
     def _file_charge(self, charge: Json) -> None:
         intent_id = charge["payment_intent"]

@@ -98,7 +98,7 @@ def session(object_id: str, params: Json, *, now: int, url: str, total: int, cur
         metadata=params.get("metadata") or {},
         mode="payment",
         payment_method_collection="if_required",
-        payment_method_options={},
+        payment_method_options=params.get("payment_method_options", {}),
         payment_method_types=["card"],
         payment_status="unpaid",
         phone_number_collection={"enabled": False},
@@ -128,7 +128,13 @@ def customer_details(email: str | None, name: str | None) -> Json:
 
 
 def payment_intent(object_id: str, given: Json, *, now: int, amount: int, currency: str) -> Json:
-    """Return a payment intent. `given` is the session's `payment_intent_data`: its metadata alone is copied."""
+    """Return a payment intent.
+
+    Args:
+        given: The session's `payment_intent_data`, whose metadata alone is copied, and its
+            `payment_method_options`.
+    """
+    card = given.get("payment_method_options", {}).get("card", {})
     return blank(
         stripe.PaymentIntent,
         id=object_id,
@@ -144,7 +150,7 @@ def payment_intent(object_id: str, given: Json, *, now: int, amount: int, curren
         description=given.get("description"),
         livemode=False,
         metadata=given.get("metadata") or {},
-        payment_method_options={"card": {"request_three_d_secure": "automatic"}},
+        payment_method_options={"card": {"request_three_d_secure": "automatic", **card}},
         payment_method_types=["card"],
         receipt_email=given.get("receipt_email"),
         statement_descriptor_suffix=given.get("statement_descriptor_suffix"),
@@ -246,7 +252,7 @@ def refund(object_id: str, paid: Json, params: Json, *, now: int, amount: int) -
     )
 
 
-def dispute(object_id: str, paid: Json, *, now: int, reason: str) -> Json:
+def dispute(object_id: str, paid: Json, *, now: int, reason: str, status: str) -> Json:
     """Return a dispute of a whole charge that asks for an answer within a week."""
     return blank(
         stripe.Dispute,
@@ -268,7 +274,7 @@ def dispute(object_id: str, paid: Json, *, now: int, reason: str) -> Json:
         metadata={},
         payment_intent=paid["payment_intent"],
         reason=reason,
-        status="needs_response",
+        status=status,
     )
 
 

@@ -49,6 +49,8 @@ class StripeReader:
 
         def read(request: Request, params: Json) -> Json:
             parent = params.get("payment_intent")
+            if parent is not None and self._store.get("payment_intent", parent) is None:
+                raise missing("payment_intent", parent, "payment_intent")
             if "charge" in params:
                 parent = (self._store.get("charge", params["charge"]) or {}).get(
                     "payment_intent", "none"
@@ -78,6 +80,10 @@ class StripeReader:
         """List what a session sells."""
         session = self._ledger.session(request.names["id"])
         return self._line_items(session["id"])
+
+    def payment_intent(self, request: Request, _params: Json) -> Json:
+        """Read a payment intent."""
+        return self._ledger.payment(request.names["id"])
 
     def payment_intents(self, request: Request, params: Json) -> Json:
         """List payment intents."""
