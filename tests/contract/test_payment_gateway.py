@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -17,187 +15,31 @@ from smi_desktop.domain.errors import (
     TransientError,
 )
 from smi_desktop.domain.money import Money
-from smi_desktop.sandbox.constants import STRIPE_SECRET_KEY
-from smi_desktop.services.ports import (
-    CheckoutRequest,
-    CheckoutSession,
-    Dispute,
-    PaymentGateway,
-    PaymentRefund,
+from smi_desktop.services.ports import CheckoutRequest
+from tests.contract.payment_worlds import (
+    EMAIL,
+    NAME,
+    PRICE,
+    PaymentWorld,
+    checkout_request,
+    held,
+    new_key,
+    opened,
+    paid,
+    payment_world,
+    refund,
 )
 from tests.contract.rehearsal import Rehearsal
-from tests.fakes import FakeClock, FakePaymentGateway
-
-PRICE = Money(480, "usd")
-EMAIL, NAME = "jo@customer.example", "Jo Winter"
-
-
-class PaymentWorld(Protocol):
-    """A gateway, and what its customers, banks and owners do."""
-
-    @property
-    def gateway(self) -> PaymentGateway: ...
-
-    def pay(self, session: CheckoutSession) -> None: ...
-
-    def pay_slowly(self, session: CheckoutSession) -> None: ...
-
-    def settle(self, session_id: str) -> None: ...
-
-    def advance(self, seconds: float) -> None: ...
-
-    def break_next(self, method: str) -> None: ...
-
-    def change_refund(self, refund_id: str, status: str, reason: str) -> None: ...
-
-    def refund_in_dashboard(self, intent: str, minor: int) -> None: ...
-
-    def end_hold(self, intent: str) -> None: ...
-
-    def open_dispute(self, intent: str, status: str) -> None: ...
-
-    def close_dispute(self, dispute_id: str, status: str) -> None: ...
-
-
-@dataclass
-class FakeWorld:
-    clock: FakeClock
-    gateway: FakePaymentGateway
-
-    def pay(self, session: CheckoutSession) -> None:
-        self.gateway.pay(session.id, email=EMAIL, name=NAME)
-
-    def pay_slowly(self, session: CheckoutSession) -> None:
-        self.gateway.pay(session.id, email=EMAIL, name=NAME, payment_status="unpaid")
-
-    def settle(self, session_id: str) -> None:
-        self.gateway.settle(session_id)
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    def break_next(self, method: str) -> None:
-        self.gateway.fail_next(TransientError("away"), method=method)
-
-    def change_refund(self, refund_id: str, status: str, reason: str) -> None:
-        self.gateway.settle_refund(refund_id, status, failure_reason=reason)
-
-    def refund_in_dashboard(self, intent: str, minor: int) -> None:
-        self.gateway.refund_in_dashboard(intent, Money(minor, "usd"))
-
-    def end_hold(self, intent: str) -> None:
-        self.gateway.expire_authorization(intent)
-
-    def open_dispute(self, intent: str, status: str) -> None:
-        self.gateway.open_dispute(intent, status=status)
-
-    def close_dispute(self, dispute_id: str, status: str) -> None:
-        self.gateway.close_dispute(dispute_id, status)
-
-
-@dataclass
-class RealWorld:
-    rehearsal: Rehearsal
-    gateway: StripeGateway
-
-    def pay(self, session: CheckoutSession) -> None:
-        assert session.url is not None
-        self.rehearsal.pay(session.url, EMAIL, NAME)
-
-    def pay_slowly(self, session: CheckoutSession) -> None:
-        self.rehearsal.fault("stripe", "*", "async_payment")
-        self.pay(session)
-
-    def settle(self, session_id: str) -> None:
-        self.rehearsal.control(f"sessions/{session_id}/settle", {})
-
-    def advance(self, seconds: float) -> None:
-        self.rehearsal.control("clock", {"advance_seconds": seconds})
-
-    def break_next(self, method: str) -> None:
-        # 429 is the one that the SDK does not try again by itself.
-        self.rehearsal.fault("stripe", "*", "http_429")
-
-    def change_refund(self, refund_id: str, status: str, reason: str) -> None:
-        body = {"status": status, "failure_reason": reason}
-        self.rehearsal.control(f"refunds/{refund_id}", body)
-
-    def refund_in_dashboard(self, intent: str, minor: int) -> None:
-        self.rehearsal.control("refunds", {"payment_intent": intent, "amount": minor})
-
-    def end_hold(self, intent: str) -> None:
-        self.rehearsal.control(f"payment_intents/{intent}/expire", {})
-
-    def open_dispute(self, intent: str, status: str) -> None:
-        self.rehearsal.control("disputes", {"payment_intent": intent, "status": status})
-
-    def close_dispute(self, dispute_id: str, status: str) -> None:
-        self.rehearsal.control(f"disputes/{dispute_id}", {"status": status})
 
 
 @pytest.fixture(params=["fake", "real"])
-def world(request: pytest.FixtureRequest) -> Iterator[PaymentWorld]:
-    if request.param == "fake":
-        clock = FakeClock(datetime.now(UTC))
-        yield FakeWorld(clock, FakePaymentGateway(clock))
-    else:
-        rehearsal: Rehearsal = request.getfixturevalue("rehearsal")
-        yield RealWorld(rehearsal, StripeGateway(STRIPE_SECRET_KEY, api_base=rehearsal.stripe_url))
+def world(request: pytest.FixtureRequest) -> PaymentWorld:
+    return payment_world(request)
 
 
 @pytest.fixture
 def checkout() -> CheckoutRequest:
-    return CheckoutRequest(
-        order_id="order-1",
-        title="Espresso, 4x",
-        description="2400 x 1600 pixels",
-        amount=PRICE,
-        success_url="https://studio.example/done?s={CHECKOUT_SESSION_ID}",
-        cancel_url="https://studio.example/",
-        expires_at=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1),
-        metadata={"order_id": "order-1", "mode": "test"},
-    )
-
-
-_keys = iter(range(10**6))
-
-
-def new_key() -> str:
-    return f"contract:{datetime.now(UTC).isoformat()}:{next(_keys)}"
-
-
-def opened(world: PaymentWorld, checkout: CheckoutRequest) -> CheckoutSession:
-    return world.gateway.create_session(checkout, idempotency_key=new_key())
-
-
-def paid(world: PaymentWorld, checkout: CheckoutRequest) -> str:
-    session = opened(world, checkout)
-    world.pay(session)
-    intent = world.gateway.retrieve_session(session.id).payment_intent_id
-    assert intent is not None
-    return intent
-
-
-def held(world: PaymentWorld, checkout: CheckoutRequest) -> tuple[CheckoutSession, str]:
-    session = opened(world, replace(checkout, capture_when_ready=True))
-    world.pay(session)
-    done = world.gateway.retrieve_session(session.id)
-    assert done.payment_intent_id is not None
-    return done, done.payment_intent_id
-
-
-def only_dispute(world: PaymentWorld, intent: str) -> Dispute:
-    (dispute,) = world.gateway.list_disputes(intent)
-    return dispute
-
-
-def refund(world: PaymentWorld, intent: str, minor: int, key: str = "") -> PaymentRefund:
-    return world.gateway.create_refund(
-        intent,
-        Money(minor, "usd"),
-        metadata={"order_id": "order-1"},
-        idempotency_key=key or new_key(),
-    )
+    return checkout_request()
 
 
 def test_a_new_session_is_open_and_says_what_was_agreed(
@@ -386,112 +228,6 @@ def test_a_payment_tells_its_fee_and_what_has_gone_back(
     assert (newest.amount, newest.metadata) == (Money(100, "usd"), {})
     world.change_refund(first.id, "failed", "declined")
     assert world.gateway.retrieve_payment(intent).amount_refunded_minor == 100
-
-
-def test_a_cards_money_is_held_until_the_shop_takes_it(
-    world: PaymentWorld, checkout: CheckoutRequest
-) -> None:
-    session, intent = held(world, checkout)
-    assert (session.status, session.payment_status) == ("complete", "unpaid")
-    waiting = world.gateway.retrieve_payment(intent)
-    assert waiting.status == "requires_capture"
-    assert (waiting.amount_capturable, waiting.amount_received) == (PRICE, Money(0, "usd"))
-    assert waiting.charge_id is not None
-    assert waiting.fee is None
-    with pytest.raises(RejectedError):
-        refund(world, intent, 480)
-    taken = world.gateway.capture_payment(intent, idempotency_key=new_key())
-    assert (taken.status, taken.amount_received) == ("succeeded", PRICE)
-    assert (taken.amount_capturable, taken.fee) == (Money(0, "usd"), Money(44, "usd"))
-    assert world.gateway.retrieve_payment(intent) == taken
-    assert world.gateway.retrieve_session(session.id).payment_status == "paid"
-    assert refund(world, intent, 480).amount == PRICE
-
-
-def test_held_money_is_taken_once(world: PaymentWorld, checkout: CheckoutRequest) -> None:
-    _, intent = held(world, checkout)
-    key = new_key()
-    first = world.gateway.capture_payment(intent, idempotency_key=key)
-    assert world.gateway.capture_payment(intent, idempotency_key=key) == first
-    with pytest.raises(RejectedError):
-        world.gateway.capture_payment(intent, idempotency_key=new_key())
-    with pytest.raises(RejectedError):
-        world.gateway.cancel_payment(intent, idempotency_key=new_key())
-
-
-def test_held_money_that_is_let_go_was_never_paid(
-    world: PaymentWorld, checkout: CheckoutRequest
-) -> None:
-    """Stripe itself calls it refunded, and lists a refund."""
-    session, intent = held(world, checkout)
-    key = new_key()
-    let_go = world.gateway.cancel_payment(intent, idempotency_key=key)
-    assert (let_go.status, let_go.amount_capturable) == ("canceled", Money(0, "usd"))
-    assert (let_go.amount_received, let_go.amount_refunded_minor) == (Money(0, "usd"), 0)
-    assert let_go.fee is None
-    assert world.gateway.cancel_payment(intent, idempotency_key=key) == let_go
-    assert world.gateway.list_refunds(intent) == []
-    assert world.gateway.retrieve_session(session.id).payment_status == "unpaid"
-    with pytest.raises(RejectedError):
-        world.gateway.capture_payment(intent, idempotency_key=new_key())
-    with pytest.raises(RejectedError):
-        world.gateway.cancel_payment(intent, idempotency_key=new_key())
-
-
-def test_a_hold_that_ran_out_is_seen_and_cannot_be_taken(
-    world: PaymentWorld, checkout: CheckoutRequest
-) -> None:
-    _, intent = held(world, checkout)
-    world.end_hold(intent)
-    ended = world.gateway.retrieve_payment(intent)
-    assert (ended.status, ended.amount_received.amount_minor) == ("canceled", 0)
-    with pytest.raises(RejectedError):
-        world.gateway.capture_payment(intent, idempotency_key=new_key())
-
-
-def test_a_method_that_cannot_hold_money_is_taken_at_once(
-    world: PaymentWorld, checkout: CheckoutRequest
-) -> None:
-    session = opened(world, replace(checkout, capture_when_ready=True))
-    world.pay_slowly(session)
-    world.settle(session.id)
-    done = world.gateway.retrieve_session(session.id)
-    assert done.payment_status == "paid"
-    assert done.payment_intent_id is not None
-    payment = world.gateway.retrieve_payment(done.payment_intent_id)
-    assert (payment.status, payment.amount_received) == ("succeeded", PRICE)
-    with pytest.raises(RejectedError):
-        world.gateway.capture_payment(payment.id, idempotency_key=new_key())
-
-
-def test_a_dispute_is_told_and_bars_refunds_until_it_is_won(
-    world: PaymentWorld, checkout: CheckoutRequest
-) -> None:
-    intent = paid(world, checkout)
-    assert world.gateway.list_disputes(intent) == []
-    world.open_dispute(intent, "needs_response")
-    dispute = only_dispute(world, intent)
-    assert (dispute.payment_intent_id, dispute.amount) == (intent, PRICE)
-    assert (dispute.status, dispute.reason) == ("needs_response", "fraudulent")
-    assert dispute.due_by is not None
-    assert timedelta(days=6) < dispute.due_by - dispute.created_at < timedelta(days=8)
-    for barred in ("needs_response", "under_review", "lost"):
-        world.close_dispute(dispute.id, barred)
-        assert only_dispute(world, intent).status == barred
-        with pytest.raises(RejectedError):
-            refund(world, intent, 480)
-    world.close_dispute(dispute.id, "won")
-    assert world.gateway.retrieve_payment(intent).disputed is True
-    assert refund(world, intent, 480).amount == PRICE
-
-
-def test_a_mere_question_of_the_bank_does_not_bar_a_refund(
-    world: PaymentWorld, checkout: CheckoutRequest
-) -> None:
-    intent = paid(world, checkout)
-    world.open_dispute(intent, "warning_needs_response")
-    assert only_dispute(world, intent).status == "warning_needs_response"
-    assert refund(world, intent, 480).amount == PRICE
 
 
 _FAULTY = ["create_session", "retrieve_payment", "create_refund", "capture_payment",
