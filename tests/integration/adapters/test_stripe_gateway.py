@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -21,72 +19,17 @@ from smi_desktop.domain.errors import (
     TransientError,
 )
 from smi_desktop.domain.money import Money
-from smi_desktop.services.ports import CheckoutRequest
 from tests.integration.adapters.loopback import Answer, closed_port, raw, reply, serving
-
-KEY = "rk_test_canary_4711"
-REQUEST = CheckoutRequest(
-    order_id="order-1",
-    title="Lighthouse",
-    description="",
-    amount=Money(199, "usd"),
-    success_url="https://studio.example/done",
-    cancel_url="https://studio.example/",
-    expires_at=datetime(2026, 1, 15, 13, tzinfo=UTC),
-    metadata={"order_id": "order-1"},
+from tests.integration.adapters.stripe_samples import (
+    KEY,
+    PAYMENT,
+    REFUND,
+    REQUEST,
+    SESSION,
+    answer,
+    error,
+    gateway_for,
 )
-SESSION: dict[str, Any] = {
-    "id": "cs_test_1",
-    "object": "checkout.session",
-    "url": "https://checkout.stripe.com/c/pay/cs_test_1",
-    "status": "open",
-    "payment_status": "unpaid",
-    "amount_total": 199,
-    "currency": "usd",
-    "client_reference_id": "order-1",
-    "metadata": {"order_id": "order-1"},
-    "payment_intent": None,
-    "customer_details": None,
-    "customer_email": "ada@example.com",
-    "livemode": False,
-    "expires_at": 1768482000,
-}
-PAYMENT: dict[str, Any] = {
-    "id": "pi_1",
-    "object": "payment_intent",
-    "status": "succeeded",
-    "amount": 199,
-    "amount_received": 199,
-    "currency": "usd",
-    "metadata": {},
-    "livemode": True,
-    "latest_charge": "ch_1",
-}
-REFUND: dict[str, Any] = {
-    "id": "re_1",
-    "object": "refund",
-    "payment_intent": "pi_1",
-    "amount": 199,
-    "currency": "usd",
-    "status": "succeeded",
-    "failure_reason": None,
-    "metadata": {"order_id": "order-1"},
-    "created": 1768478400,
-}
-
-
-def gateway_for(url: str) -> StripeGateway:
-    return StripeGateway(KEY, api_base=url, timeout=(2.0, 5.0))
-
-
-def answer(body: object, status: int = 200, **headers: str) -> Answer:
-    # "Stripe-Should-Retry: false" is what Stripe sends when a repeat is useless; it keeps tests quick.
-    return reply(status, json.dumps(body), Stripe_Should_Retry="false", **headers)
-
-
-def error(status: int, words: str = "No.", **fields: str) -> Answer:
-    kind = fields.pop("type", "invalid_request_error")
-    return answer({"error": {"type": kind, "message": words, **fields}}, status)
 
 
 def test_a_session_is_read_in_full() -> None:
@@ -142,26 +85,6 @@ def test_a_server_error_is_tried_again_under_the_same_key() -> None:
     assert (len(server.requests), keys) == (2, {"refund:order-1:1"})
 
 
-def test_all_pages_of_refunds_are_read() -> None:
-    first = {"object": "list", "url": "/v1/refunds", "has_more": True, "data": [REFUND]}
-    older = {**REFUND, "id": "re_0", "status": None, "payment_intent": {"id": "pi_1"}}
-    second = {**first, "has_more": False, "data": [older]}
-    with serving(answer(first), answer(second)) as server:
-        found = gateway_for(server.url).list_refunds("pi_1")
-    assert [(refund.id, refund.status) for refund in found] == [
-        ("re_1", "succeeded"),
-        ("re_0", "pending"),
-    ]
-    assert "starting_after=re_1" in server.requests[1].target
-
-
-def test_a_payment_is_read_in_full() -> None:
-    with serving(answer(PAYMENT)) as server:
-        payment = gateway_for(server.url).retrieve_payment("pi_1")
-    assert (payment.status, payment.charge_id, payment.livemode) == ("succeeded", "ch_1", True)
-    assert payment.amount == payment.amount_received == Money(199, "usd")
-
-
 CALLS: list[Callable[[StripeGateway], object]] = [
     lambda gateway: gateway.create_session(REQUEST, idempotency_key="k"),
     lambda gateway: gateway.retrieve_session("cs_test_1"),
@@ -171,6 +94,9 @@ CALLS: list[Callable[[StripeGateway], object]] = [
         "pi_1", Money(1, "usd"), metadata={}, idempotency_key="k"
     ),
     lambda gateway: gateway.list_refunds("pi_1"),
+    lambda gateway: gateway.capture_payment("pi_1", idempotency_key="k"),
+    lambda gateway: gateway.cancel_payment("pi_1", idempotency_key="k"),
+    lambda gateway: gateway.list_disputes("pi_1"),
 ]
 
 
