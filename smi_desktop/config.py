@@ -172,6 +172,8 @@ class ShopSettings(BaseModel):
     terms_required: bool = False
     terms_version: str = ""
     terms_url: str = ""
+    capture_when_ready: bool = False
+    """Reserve the money at checkout and take it when the picture is ready, where the method can do that."""
     stripe_api_base: str = ""
     """Only for the rehearsal shop: Stripe's address on loopback."""
 
@@ -186,6 +188,10 @@ class ShopSettings(BaseModel):
     embedded_max_output_pixels: Annotated[int, Field(gt=0)] = 400_000_000
     embedded_deadline_seconds: Annotated[int, Field(ge=1)] = 15 * 60
     embedded_deadline_seconds_per_megapixel: Annotated[float, Field(ge=0)] = 10.0
+    quality_min_ssim: Annotated[float, Field(ge=0, le=1)] = 0.70
+    """How alike the result, made small again, and the source must be at least (SSIM)."""
+    quality_max_delta_e: Annotated[float, Field(ge=0)] = 8.0
+    """How far the colours may have moved on average (CIE ΔE)."""
     delivered_format: DeliveredFormat = DeliveredFormat.AUTO
     jpeg_quality: Annotated[int, Field(ge=60, le=100)] = 95
     source_max_bytes: Annotated[int, Field(gt=0)] = 100 * 2**20
@@ -197,6 +203,25 @@ class ShopSettings(BaseModel):
     """How long the file is kept after its link has ended."""
     temporary_file_hours: Annotated[float, Field(gt=0, le=_TEN_YEARS)] = 24.0
     cleanup_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+    renewals_allowed: Annotated[int, Field(ge=0, le=100)] = 3
+    """How often a customer may renew an expired link himself while its file is kept."""
+    reminder_hours: Annotated[float, Field(ge=0, le=_TEN_YEARS)] = 4.0
+    """How long before the end of a link its customer is reminded, if he has not downloaded; 0 is never."""
+    delayed_minutes: Annotated[float, Field(ge=0, le=_TEN_YEARS * 60)] = 60.0
+    """When a customer who still waits for his picture is told so; 0 is never."""
+
+    # When something goes wrong
+    refund_on_failure: bool = True
+    """Send the money back by itself when a picture cannot be made; otherwise a person is asked."""
+    refunds_per_hour: Annotated[int, Field(ge=0)] = 30
+    """The most refunds an hour that leave by themselves: a provider's bad day must not empty the till."""
+    account_failures: Annotated[int, Field(ge=1)] = 3
+    """How many refusals of our account in a row stop the work for a provider."""
+    account_wait_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How often a provider that refuses our account is tried again."""
+    alert_email: str = ""
+    """Where the owner is told what needs him; empty for nowhere but the program itself."""
 
     # Mail
     smtp_host: str = ""
@@ -251,7 +276,7 @@ class ShopSettings(BaseModel):
             raise ValueError(f"'{value}' is not a time zone such as 'Europe/Berlin'")
         return value
 
-    @field_validator("support_email", "mail_from")
+    @field_validator("support_email", "mail_from", "alert_email")
     @classmethod
     def _is_one_address(cls, value: str) -> str:
         if value and not is_email_address(value):

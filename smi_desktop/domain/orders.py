@@ -49,7 +49,8 @@ ORDER_TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
     OrderStatus.COMPLETED: frozenset({OrderStatus.REFUNDED}),
     # A retry, only while the shop still has the money.
     OrderStatus.FAILED: frozenset({OrderStatus.REFUNDED, OrderStatus.PENDING}),
-    OrderStatus.REFUNDED: frozenset(),
+    # A refund that fails later brings the money back: the link lives again, or the order is a failed one.
+    OrderStatus.REFUNDED: frozenset({OrderStatus.COMPLETED, OrderStatus.FAILED}),
 }
 
 PAYMENT_TRANSITIONS: Final[dict[PaymentStatus, frozenset[PaymentStatus]]] = {
@@ -71,7 +72,9 @@ PAYMENT_TRANSITIONS: Final[dict[PaymentStatus, frozenset[PaymentStatus]]] = {
         {PaymentStatus.REFUNDED, PaymentStatus.DISPUTED, PaymentStatus.PAID}
     ),
     # A refund that fails later gives the money back to the shop.
-    PaymentStatus.REFUNDED: frozenset({PaymentStatus.PARTIALLY_REFUNDED, PaymentStatus.PAID}),
+    PaymentStatus.REFUNDED: frozenset(
+        {PaymentStatus.PARTIALLY_REFUNDED, PaymentStatus.PAID, PaymentStatus.DISPUTED}
+    ),
     # Another card on the same page may still go through.
     PaymentStatus.FAILED: frozenset({PaymentStatus.PAID, PaymentStatus.AUTHORIZED}),
     PaymentStatus.CANCELED: frozenset({PaymentStatus.PAID, PaymentStatus.AUTHORIZED}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from smi_desktop.services import cleanup, delivery, emails, payments, upscaling
+from smi_desktop.services import cleanup, delivery, emails, payments, refunds, upscaling
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.work import Outcome, TaskKind
 from smi_desktop.store.tasks import Claim
@@ -21,4 +21,6 @@ HANDLERS: Final[Mapping[TaskKind, Handler]] = {
     TaskKind.UPSCALE_HERE: delivery.upscale_here,
     TaskKind.SEND_MAIL: emails.send_mail,
     TaskKind.REMOVE_FILE: cleanup.remove_file,
+    TaskKind.SEND_REFUND: refunds.send_refund,
+    TaskKind.TAKE_MONEY: payments.take_money,
 }

@@ -13,18 +13,27 @@ import time
 from datetime import timedelta
 from typing import Final
 
+from sqlalchemy.orm import Session
+
 from smi_desktop.domain.errors import (
     ConfigurationError,
     ProviderAccountError,
     SmiError,
     TransientError,
 )
+from smi_desktop.domain.holds import HoldKind
 from smi_desktop.domain.retry import backoff
 from smi_desktop.engine.handlers import HANDLERS
+from smi_desktop.services.circuits import (
+    PROVIDER_OF,
+    closed_until,
+    note_accepted,
+    note_refusal,
+)
 from smi_desktop.services.order_states import hold_order, lock_order
 from smi_desktop.services.shop import Shop
-from smi_desktop.services.work import Done, Outcome, TaskKind
-from smi_desktop.store import inbox, tasks
+from smi_desktop.services.work import Done, Later, Outcome, TaskKind
+from smi_desktop.store import alerts, inbox, tasks
 from smi_desktop.store.tasks import Claim, LeaseLostError
 
 _log = logging.getLogger(__name__)
@@ -32,15 +41,22 @@ _log = logging.getLogger(__name__)
 # 2 s, 4 s, … 15 min: some seven hours of an absent network before a person is asked.
 _PATIENCE_OUTSIDE: Final = 36
 _PATIENCE_OWN_BUG: Final = 5
-_ACCOUNT_WAIT: Final = timedelta(minutes=5)
+# A laptop's battery ends now and then; work that always ends its engine is another thing.
+_MOST_DEATHS: Final = 12
 # Seconds. Each try waits for the database some seconds by itself; longer than all that, the lease ends.
 _SETTLE_AGAIN: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class DeadlyTaskError(SmiError):
+    """A piece of work that has ended engine after engine."""
+
+    title = "This work ends the engine"
 
 
 def run_task(shop: Shop, task: Claim) -> None:
     """Run one task to its settlement. Never raises: the worker that calls it goes on."""
     try:
-        outcome = HANDLERS[TaskKind(task.kind)](shop, task)
+        outcome = _do(shop, task)
         _settle_patiently(shop, task, outcome)
     except LeaseLostError:
         _log.warning("%s was taken over by another engine.", _name(task))
@@ -52,6 +68,17 @@ def run_task(shop: Shop, task: Claim) -> None:
         except Exception:
             # The database is away: the lease ends by itself and the task is claimed again.
             _log.exception("%s could not be settled.", _name(task))
+
+
+def _do(shop: Shop, task: Claim) -> Outcome:
+    if task.deaths >= _MOST_DEATHS:
+        raise DeadlyTaskError(f"{task.deaths} engines have died of this piece of work.")
+    kind = TaskKind(task.kind)
+    # Handing a picture over has a way on where its upscaler refuses us, so it looks by itself.
+    provider = PROVIDER_OF.get(kind) if kind is not TaskKind.SUBMIT_UPSCALE else None
+    if provider is not None and (until := closed_until(shop, provider)) is not None:
+        return Later(until)
+    return HANDLERS[kind](shop, task)
 
 
 def _settle_patiently(shop: Shop, task: Claim, outcome: Outcome) -> None:
@@ -76,14 +103,28 @@ def _settle(shop: Shop, task: Claim, outcome: Outcome) -> None:
         if isinstance(outcome, Done):
             tasks.finish(session, task, now=shop.now())
         else:
-            tasks.postpone(session, task, run_at=outcome.run_at, error=outcome.error)
+            error = outcome.error
+            tasks.postpone(
+                session, task, run_at=outcome.run_at, error=error, counts=not outcome.refused
+            )
         session.flush()
         outcome.record(session)
+        _tell_circuit(shop, session, task, outcome)
     if isinstance(outcome, Done) and outcome.afterwards is not None:
         try:
             outcome.afterwards()
         except Exception:
             _log.exception("Tidying up after %s failed; the next sweep does it.", _name(task))
+
+
+def _tell_circuit(shop: Shop, session: Session, task: Claim, outcome: Outcome) -> None:
+    provider = PROVIDER_OF.get(TaskKind(task.kind))
+    if provider is None:
+        return
+    if isinstance(outcome, Later) and outcome.refused:
+        note_refusal(shop, session, provider, outcome.error or "")
+    elif isinstance(outcome, Done) and outcome.called:
+        note_accepted(shop, session, provider)
 
 
 def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
@@ -93,13 +134,15 @@ def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
     if isinstance(error, ProviderAccountError | ConfigurationError):
         # Not this order's fault: it waits until the owner has mended the account, and uses up no patience.
         _log.warning("%s waits: %s", _name(task), message)
-        _postpone(shop, task, _ACCOUNT_WAIT, message, counts=False)
+        waited = now + timedelta(seconds=shop.settings().account_wait_seconds)
+        _settle(shop, task, Later(waited, error=message, refused=True))
         return
     outside = isinstance(error, TransientError)
     if not outside:
         told = isinstance(error, SmiError)
         _log.error("%s failed: %s", _name(task), message, exc_info=None if told else error)
-    if failures < (_PATIENCE_OUTSIDE if outside else _PATIENCE_OWN_BUG):
+    deadly = isinstance(error, DeadlyTaskError)
+    if not deadly and failures < (_PATIENCE_OUTSIDE if outside else _PATIENCE_OWN_BUG):
         asked = error.retry_after if isinstance(error, TransientError) else None
         wait = backoff(failures, jitter=random.random(), asked=asked)  # noqa: S311 - no secret
         _postpone(shop, task, wait, message)
@@ -108,9 +151,12 @@ def _settle_failure(shop: Shop, task: Claim, error: Exception) -> None:
         tasks.bury(session, task, error=message, now=now)
         if task.kind == TaskKind.APPLY_EVENT:
             inbox.mark(session, int(task.payload["inbox_id"]), "dead", at=now, note=message)
+        reason = message if deadly else f"Given up after {failures} tries: {message}"
         if task.order_id is not None:
             order = lock_order(session, task.order_id)
-            hold_order(session, order, f"Given up after {failures} tries: {message}", at=now)
+            hold_order(session, order, HoldKind.GIVEN_UP, reason, at=now)
+        else:
+            alerts.raise_once(session, f"task:{task.id}", f"Work was given up. {reason}", at=now)
 
 
 def _name(task: Claim) -> str:
@@ -118,9 +164,6 @@ def _name(task: Claim) -> str:
     return f"task {task.id} ({task.kind})"
 
 
-def _postpone(
-    shop: Shop, task: Claim, wait: timedelta, message: str, *, counts: bool = True
-) -> None:
+def _postpone(shop: Shop, task: Claim, wait: timedelta, message: str) -> None:
     with shop.database.write() as session:
-        run_at = shop.now() + wait
-        tasks.postpone(session, task, run_at=run_at, error=message, counts=counts)
+        tasks.postpone(session, task, run_at=shop.now() + wait, error=message)

@@ -1,22 +1,26 @@
 """The attempts at an order's picture: asking for one, beginning it, and going on when it fails.
 
 Sole owner of who is tried next and of when a person must look. A lost answer leads to one more request at the
-same upscaler, a failure to the next one of the order's route, and its end to a failed order that is held.
+same upscaler, a failure to the next one of the order's route, and its end to a refund or to a person.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.orm import Session
 
 from smi_desktop.config import ShopSettings
+from smi_desktop.domain.holds import HoldKind
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.domain.tokens import hash_token
+from smi_desktop.services.links import deliver_order
 from smi_desktop.services.order_states import hold_order, lock_order, move_order
 from smi_desktop.services.ports import RemoteJob
 from smi_desktop.services.prices import EMBEDDED
+from smi_desktop.services.refunds import fail_order
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.webhooks import watch_key
 from smi_desktop.services.work import TaskKind
@@ -25,8 +29,15 @@ from smi_desktop.store.models import Order, Upscale
 from smi_desktop.store.tasks import Claim
 
 _TRIES_AFTER_LOST_ANSWER: Final = 1
+_WORK: Final = (
+    TaskKind.SUBMIT_UPSCALE,
+    TaskKind.WATCH_UPSCALE,
+    TaskKind.COLLECT_RESULT,
+    TaskKind.UPSCALE_HERE,
+)
+_FOR_CUSTOMER: Final = "Our upscaler could not enlarge this picture well enough."
 # A part of the money that went back does not take the picture away.
-_MONEY_IS_HERE: Final = frozenset(
+MONEY_IS_HERE: Final = frozenset(
     {PaymentStatus.PAID, PaymentStatus.AUTHORIZED, PaymentStatus.PARTIALLY_REFUNDED}
 )
 
@@ -136,25 +147,71 @@ def fail_attempt(
         actor=upscale.provider,
         facts={"attempt": upscale.attempt},
     )
-    _go_on(session, order, reason, now)
+    _go_on(shop, session, order, reason)
 
 
-def _go_on(session: Session, order: Order, reason: str, now: datetime) -> None:
+def _go_on(
+    shop: Shop, session: Session, order: Order, reason: str, *, deadline: bool = False
+) -> None:
+    """After a failed attempt: the route's next upscaler, else the end: money back, or a person."""
     if order.status != OrderStatus.PROCESSING or order.held_at is not None:
         return
     tried = {row.provider for row in upscales.of_order(session, order.id)}
     left = [name for name in order.upscaler_route.split(",") if name not in tried]
     if left:
+        ask_for_attempt(session, order, now=shop.now(), provider=left[0])
+    elif deadline:
+        hold_order(session, order, HoldKind.DEADLINE, reason, at=shop.now())
+    else:
+        fail_order(shop, session, order, reason, for_customer=_FOR_CUSTOMER)
+
+
+def doubt_attempt(
+    shop: Shop, session: Session, *, upscale_id: int, doubts: Sequence[str], key: str
+) -> bool:
+    """Record that a result is doubtful; True if another upscaler tries instead, False if a person must look.
+
+    In the second case the file under `key` is kept with the order, so that it can be looked at and released.
+    """
+    now = shop.now()
+    upscale = session.get_one(Upscale, upscale_id)
+    order = lock_order(session, upscale.order_id)
+    _close(upscale, "doubtful", now, " ".join(doubts))
+    facts = {"attempt": upscale.attempt, "doubts": list(doubts)}
+    text = "The result did not pass its check."
+    timeline.add(session, order.id, "doubtful", text, at=now, actor=upscale.provider, facts=facts)
+    if order.status != OrderStatus.PROCESSING or order.held_at is not None:
+        return True
+    tried = {row.provider for row in upscales.of_order(session, order.id)}
+    left = [name for name in order.upscaler_route.split(",") if name not in tried]
+    if left:
         ask_for_attempt(session, order, now=now, provider=left[0])
+        return True
+    order.file_key = key
+    hold_order(session, order, HoldKind.QUALITY, " ".join(doubts), at=now)
+    return False
+
+
+def go_on(shop: Shop, session: Session, order: Order) -> None:
+    """Let a paid order that nothing stands against go on where it is. Safe many times."""
+    if order.held_at is not None or order.disputed_at is not None:
         return
-    move_order(session, order, OrderStatus.FAILED, "The picture could not be made.", at=now)
-    hold_order(session, order, reason, at=now)
+    if order.payment_status not in MONEY_IS_HERE:
+        return
+    if order.status == OrderStatus.PENDING and order.attempt == 0:
+        ask_for_attempt(session, order, now=shop.now())
+    elif order.status == OrderStatus.PROCESSING and order.file_key is not None:
+        deliver_order(shop, session, order)
+    elif order.status in {OrderStatus.PROCESSING, OrderStatus.PENDING} and not tasks.is_any_open(
+        session, order.id, _WORK
+    ):
+        ask_for_attempt(session, order, now=shop.now())
 
 
 def _may_be_made(order: Order, attempt: int) -> bool:
     return (
         order.status in {OrderStatus.PENDING, OrderStatus.PROCESSING}
-        and order.payment_status in _MONEY_IS_HERE
+        and order.payment_status in MONEY_IS_HERE
         and order.held_at is None
         and order.disputed_at is None
         and order.attempt == attempt
@@ -192,7 +249,7 @@ def give_up_lost(shop: Shop, session: Session, *, upscale_id: int) -> None:
         timeline.add(session, order.id, "resubmitted", f"{reason} Sent once more.", at=now)
         ask_for_attempt(session, order, now=now, provider=upscale.provider)
         return
-    _go_on(session, order, reason, now)
+    _go_on(shop, session, order, reason, deadline=True)
 
 
 def _close(upscale: Upscale, state: str, now: datetime, error: str | None = None) -> None:

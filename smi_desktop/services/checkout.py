@@ -176,8 +176,11 @@ def _new_order(
         page_url=allowed_page(settings, form.page_url),
         terms_accepted_at=now if form.terms_accepted else None,
         terms_version=settings.terms_version if form.terms_accepted else None,
+        capture_when_ready=settings.capture_when_ready,
         attempt=0,
         generation=0,
+        refunded_minor=0,
+        renewals=0,
     )  # fmt: skip
 
 
@@ -201,6 +204,7 @@ def checkout_request(settings: ShopSettings, order: Order) -> CheckoutRequest:
         metadata=metadata,
         customer_email=order.email,
         image_url=None,
+        capture_when_ready=order.capture_when_ready,
     )
 
 

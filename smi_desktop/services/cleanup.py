@@ -15,10 +15,12 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from smi_desktop.config import ShopSettings
 from smi_desktop.domain.orders import OrderStatus
+from smi_desktop.services.emails import queue_alert_mail, queue_notice
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.work import Done, Outcome, TaskKind
-from smi_desktop.store import orders, outbox, tasks, timeline
+from smi_desktop.store import alerts, orders, outbox, refunds, tasks, timeline
 from smi_desktop.store.models import Order
 from smi_desktop.store.tasks import Claim
 
@@ -50,16 +52,45 @@ def sweep(shop: Shop) -> SweepReport:
         )
         grace = timedelta(hours=settings.file_grace_hours)
         ended = orders.with_file_due(session, ended_before=now - grace, limit=_MOST_AT_ONCE)
-    if unpaid or ended:
+        pending = refunds.orders_to_look_at(session, limit=_MOST_AT_ONCE)
+    if unpaid or ended or pending:
         with shop.database.write() as session:
-            for order in unpaid:
+            for order in (*unpaid, *pending):
                 key = f"settle:{order.id}:{int(now.timestamp()) // 3600}h"
                 tasks.add_once(session, TaskKind.SETTLE_ORDER, key, now=now, order_id=order.id)
             for order in ended:
                 _ask_to_remove(session, order, shop)
+    _tell_people(shop, settings)
     keep = timedelta(hours=settings.temporary_file_hours)
     temporary = _remove_old_work(shop.work_dir, keep)
     return SweepReport(len(unpaid), len(ended), temporary, _remove_unused(shop, keep))
+
+
+def _tell_people(shop: Shop, settings: ShopSettings) -> None:
+    """Remind who has not downloaded yet, tell who waits long, and tell the owner what needs him."""
+    now = shop.now()
+    soon = now + timedelta(hours=settings.reminder_hours)
+    late = now - timedelta(minutes=settings.delayed_minutes)
+    with shop.database.read() as session:
+        due = orders.ending_unfetched(session, now=now, before=soon, limit=_MOST_AT_ONCE)
+        waiting = orders.in_work_since(session, paid_before=late, limit=_MOST_AT_ONCE)
+        untold = settings.alert_email and any(
+            alert.mailed_at is None for alert in alerts.list_open(session)
+        )
+        notices = [(order, "reminder") for order in due if settings.reminder_hours]
+        notices += [(order, "delayed") for order in waiting if settings.delayed_minutes]
+        notices = [
+            (order, kind)
+            for order, kind in notices
+            if outbox.find_by_key(session, f"{kind}:{order.id}:{order.generation}") is None
+        ]
+    if not notices and not untold:
+        return
+    with shop.database.write() as session:
+        for order, kind in notices:
+            queue_notice(shop, session, order, kind)
+        if untold and not outbox.is_waiting(session, "alert"):
+            queue_alert_mail(shop, session, settings.alert_email)
 
 
 def remove_file(shop: Shop, task: Claim) -> Outcome:

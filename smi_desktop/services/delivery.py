@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +26,18 @@ from smi_desktop.domain.errors import (
     TransientError,
 )
 from smi_desktop.domain.filenames import download_name
-from smi_desktop.domain.orders import OrderStatus, PaymentStatus
+from smi_desktop.domain.holds import HoldKind
+from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.domain.tokens import hash_token, looks_like_token
-from smi_desktop.services.attempts import begin_attempt, fail_attempt
-from smi_desktop.services.emails import queue_ready_mail
-from smi_desktop.services.order_states import hold_order, lock_order, move_order
-from smi_desktop.services.ports import ImageFacts, RemoteState
+from smi_desktop.services.attempts import (
+    MONEY_IS_HERE,
+    begin_attempt,
+    doubt_attempt,
+    fail_attempt,
+    go_on,
+)
+from smi_desktop.services.order_states import hold_order, lock_order, release_order
+from smi_desktop.services.ports import ImageFacts, QualityLimits, RemoteState
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.work import Done, Outcome
 from smi_desktop.store import downloads, orders, timeline, upscales
@@ -44,7 +50,6 @@ MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _TRIES_HERE = 10
 # A result whose address ended is asked for anew for some minutes before it counts as lost.
 _TRIES_EXPIRED = 8
-_DELIVERABLE = frozenset({PaymentStatus.PAID, PaymentStatus.PARTIALLY_REFUNDED})
 
 
 class LinkEndedError(SmiError):
@@ -290,7 +295,8 @@ def _hold_missing(shop: Shop, order_id: str) -> None:
     with shop.database.write() as session:
         order = lock_order(session, order_id)
         if order.held_at is None:
-            hold_order(session, order, "The delivered file is missing or damaged.", at=shop.now())
+            reason = "The delivered file is missing or damaged."
+            hold_order(session, order, HoldKind.FILE_MISSING, reason, at=shop.now())
 
 
 def _deliver(
@@ -309,14 +315,22 @@ def _deliver(
             height=order.output_height,
             format=form,
             jpeg_quality=settings.jpeg_quality,
+            limits=quality_limits(settings),
         )
     except BadResultError as error:
         return _failed(shop, upscale.id, error.message, folder)
     key = f"results/{order.number}/{upscale.id}.{EXTENSIONS[form]}"
     shop.files.put(key, destination)
     return Done(
-        partial(_record_delivery, shop, upscale_id=upscale.id, key=key, facts=facts),
+        partial(_record_result, shop, upscale_id=upscale.id, key=key, facts=facts),
         partial(shutil.rmtree, folder, ignore_errors=True),
+    )
+
+
+def quality_limits(settings: ShopSettings) -> QualityLimits:
+    """Return how far a result may be from its source."""
+    return QualityLimits(
+        min_ssim=settings.quality_min_ssim, max_delta_e=settings.quality_max_delta_e
     )
 
 
@@ -327,38 +341,46 @@ def delivered_format(settings: ShopSettings, order: Order) -> str:
     return settings.delivered_format.value
 
 
-def _record_delivery(
+def _record_result(
     shop: Shop, session: Session, *, upscale_id: int, key: str, facts: ImageFacts
 ) -> None:
+    """Write down that the picture is here, and deliver it where nothing stands against that."""
     now = shop.now()
     upscale = session.get_one(Upscale, upscale_id)
+    order = lock_order(session, upscale.order_id)
+    if facts.doubts:
+        if doubt_attempt(shop, session, upscale_id=upscale_id, doubts=facts.doubts, key=key):
+            return
+        note_file(order, key, facts)
+        return
     upscale.state = "succeeded"
     upscale.finished_at = now
-    order = lock_order(session, upscale.order_id)
-    if order.status != OrderStatus.PROCESSING or order.payment_status not in _DELIVERABLE:
+    if order.status != OrderStatus.PROCESSING or order.payment_status not in MONEY_IS_HERE:
         timeline.add(
             session, order.id, "not_delivered", "Finished too late; not delivered.", at=now
         )
         return
-    order.generation += 1
-    order.token_sha256 = hash_token(shop.token("download", order.id, order.generation))
+    note_file(order, key, facts)
+    measured = {"sha256": facts.sha256, "attempt": upscale.attempt, **facts.figures}
+    timeline.add(
+        session,
+        order.id,
+        "result",
+        "The picture is made and passed its check.",
+        at=now,
+        actor=upscale.provider,
+        facts=measured,
+    )
+    if order.held_kind == HoldKind.DEADLINE:
+        release_order(session, order, "The picture came after all.", at=now)
+    go_on(shop, session, order)
+
+
+def note_file(order: Order, key: str, facts: ImageFacts) -> None:
+    """Write down which stored file is the order's picture."""
     order.file_key, order.file_format = key, facts.format
     order.file_bytes, order.file_sha256 = facts.bytes, facts.sha256
-    order.completed_at = now
-    order.expires_at = now + timedelta(hours=shop.settings().link_hours)
-    order.file_removed_at = order.downloaded_at = None
-    order.progress = 1.0
-    # The picture is here after all, whatever made a person look at the order while it was late.
-    order.held_at = order.held_reason = None
-    move_order(
-        session,
-        order,
-        OrderStatus.COMPLETED,
-        f"Ready: {facts.width} × {facts.height} pixels, {facts.bytes:,} bytes.",
-        at=now,
-        facts={"sha256": facts.sha256, "provider": upscale.provider, "attempt": upscale.attempt},
-    )
-    queue_ready_mail(shop, session, order)
+    order.file_removed_at = None
 
 
 def _failed(shop: Shop, upscale_id: int, reason: str, folder: Path | None = None) -> Outcome:

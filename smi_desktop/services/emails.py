@@ -28,20 +28,31 @@ from smi_desktop.domain.errors import (
     SmiError,
     TransientError,
 )
+from smi_desktop.domain.holds import HoldKind, remedies
 from smi_desktop.domain.money import Money
-from smi_desktop.domain.orders import OrderStatus
+from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.domain.printing import print_size
 from smi_desktop.domain.retry import backoff
 from smi_desktop.services.order_states import hold_order, lock_order
 from smi_desktop.services.ports import OutgoingMail
+from smi_desktop.services.prices import quote_prices
 from smi_desktop.services.shop import Shop
 from smi_desktop.services.work import Done, Later, Outcome, TaskKind
-from smi_desktop.store import orders, outbox, tasks, timeline
-from smi_desktop.store.models import Order, OutboxMail
+from smi_desktop.store import alerts, orders, outbox, refunds, tasks, timeline
+from smi_desktop.store.models import Order, OutboxMail, Refund
 from smi_desktop.store.tasks import Claim
 
 LINK_PLACEHOLDER: Final = "https://smi.invalid/SMI-DOWNLOAD-LINK"
 _READY: Final = "ready"
+FAILED_MAIL: Final = "failed"
+REFUND_MAIL: Final = "refund"
+PAYMENT_FAILED_MAIL: Final = "payment_failed"
+REMINDER_MAIL: Final = "reminder"
+DELAYED_MAIL: Final = "delayed"
+ALERT_MAIL: Final = "alert"
+_WITH_LINK: Final = frozenset({_READY, REMINDER_MAIL})
+_TOLD_REFUNDS: Final = frozenset({"pending", "requires_action", "succeeded", "failed", "canceled"})
+_WAIT_FOR_REFUND: Final = timedelta(minutes=10)
 UNCONFIRMED: Final = "unconfirmed"
 _SENT_AGAIN: Final = "unconfirmed, sent again"
 # reliability: greylisting and the like may take two days.
@@ -54,6 +65,67 @@ def queue_ready_mail(shop: Shop, session: Session, order: Order) -> None:
     if order.email:
         key = f"ready:{order.id}:{order.generation}"
         _queue(shop, session, order, kind=_READY, key=key, to_address=order.email)
+
+
+def queue_failed_mail(shop: Shop, session: Session, order: Order) -> None:
+    """Queue the mail that explains a failure; it waits a while for the refund, to tell how that stands."""
+    if order.email:
+        _queue(
+            shop,
+            session,
+            order,
+            kind=FAILED_MAIL,
+            key=f"{FAILED_MAIL}:{order.id}:{order.attempt}",
+            to_address=order.email,
+            wait=_WAIT_FOR_REFUND,
+        )
+
+
+def wake_failed_mail(session: Session, order: Order, now: datetime) -> None:
+    """Let the mail about a failure leave now: what has become of the money is known."""
+    for mail in outbox.of_order(session, order.id):
+        if mail.kind == FAILED_MAIL and mail.state == "queued":
+            tasks.wake(session, f"mail:{mail.id}", now)
+
+
+def queue_refund_mail(
+    shop: Shop, session: Session, order: Order, refund: Refund, *, before: str
+) -> None:
+    """Queue the mail that tells how a refund stands, where no other mail is about to."""
+    if not order.email or refund.state not in _TOLD_REFUNDS:
+        return
+    untold = any(
+        mail.kind == FAILED_MAIL and mail.state == "queued"
+        for mail in outbox.of_order(session, order.id)
+    )
+    if untold:
+        return
+    if refund.state == "succeeded" and before == "planned" and refund.cause == "failure":
+        return  # The mail about the failure has said so.
+    key = f"{REFUND_MAIL}:{refund.id}:{refund.state}"
+    if outbox.find_by_key(session, key) is None:
+        _queue(shop, session, order, kind=REFUND_MAIL, key=key, to_address=order.email)
+
+
+def queue_payment_failed_mail(shop: Shop, session: Session, order: Order) -> None:
+    """Queue the mail that leads somebody back whose checkout came to nothing, if his address is known."""
+    if order.email:
+        key = f"{PAYMENT_FAILED_MAIL}:{order.id}"
+        if outbox.find_by_key(session, key) is None:
+            _queue(shop, session, order, kind=PAYMENT_FAILED_MAIL, key=key, to_address=order.email)
+
+
+def queue_notice(shop: Shop, session: Session, order: Order, kind: str) -> None:
+    """Queue a reminder or a word about a delay, once for each generation of an order's link."""
+    key = f"{kind}:{order.id}:{order.generation}"
+    if order.email and outbox.find_by_key(session, key) is None:
+        _queue(shop, session, order, kind=kind, key=key, to_address=order.email)
+
+
+def queue_alert_mail(shop: Shop, session: Session, address: str) -> None:
+    """Queue one mail to the owner about everything that he has not been told yet."""
+    key = f"{ALERT_MAIL}:{int(shop.now().timestamp())}"
+    _queue(shop, session, None, kind=ALERT_MAIL, key=key, to_address=address)
 
 
 def queue_lost_link_mail(shop: Shop, email: str) -> None:
@@ -73,18 +145,25 @@ def queue_lost_link_mail(shop: Shop, email: str) -> None:
 
 
 def _queue(
-    shop: Shop, session: Session, order: Order, *, kind: str, key: str, to_address: str
+    shop: Shop,
+    session: Session,
+    order: Order | None,
+    *,
+    kind: str,
+    key: str,
+    to_address: str,
+    wait: timedelta = timedelta(),
 ) -> None:
     now = shop.now()
     domain = _message_domain(shop.settings().mail_from)
     mail = OutboxMail(
-        order_id=order.id,
+        order_id=order.id if order else None,
         kind=kind,
         key=key,
         message_id=f"<{uuid.uuid4().hex}@{domain}>",
         to_address=to_address,
         state="queued",
-        generation=order.generation,
+        generation=order.generation if order else 0,
         created_at=now,
     )
     session.add(mail)
@@ -95,7 +174,8 @@ def _queue(
         f"mail:{mail.id}",
         now=now,
         # The order depends on the mail that carries its link alone: no other may stop its work.
-        order_id=order.id if kind == _READY else None,
+        order_id=order.id if order and kind == _READY else None,
+        run_at=now + wait,
         payload={"mail_id": mail.id},
     )
 
@@ -133,29 +213,98 @@ def send_mail(shop: Shop, task: Claim) -> Outcome:
         put_back = _mark_unconfirmed if mail.response == _SENT_AGAIN else _requeue
         wait = _wait(error, task.failures + 1)
         return Later(now + wait, partial(put_back, mail_id=mail_id), error.message)
-    return Done(partial(_note_sent, mail_id=mail_id, response=response, now=shop.now()))
+    note = partial(_note_sent, mail_id=mail_id, response=response, now=shop.now())
+    return Done(note, called=True)
+
+
+def common_values(settings: ShopSettings, order: Order) -> dict[str, Any]:
+    """Return the plain values that every mail about an order has."""
+    return {
+        "studio_name": settings.studio_name,
+        "studio_address": settings.studio_address,
+        "contact_email": settings.contact_email,
+        "zone": settings.time_zone,
+        "title": order.title,
+        "resolution": order.resolution,
+        "number": order.number,
+        "order_url": f"{settings.public_url}/order/{order.id}",
+        "amount": Money(order.amount_minor, order.currency),
+    }
+
+
+def failure_values(
+    shop: Shop, settings: ShopSettings, order: Order, refund: Refund | None
+) -> dict[str, Any]:
+    """Return the plain values of a mail about a failure or a refund."""
+    size, url = other_size(shop, order)
+    return {
+        **common_values(settings, order),
+        "reason": order.failure_reason or (refund.reason if refund else None),
+        "refund_state": refund_state(order, refund),
+        "refund_amount": Money(refund.amount_minor, refund.currency) if refund else None,
+        "whole": refund is None or refund.amount_minor >= (order.paid_minor or 0),
+        "other_size": size,
+        "other_size_url": url,
+    }
+
+
+def refund_state(order: Order, refund: Refund | None) -> str:
+    """Return how the money of an order stands, in the word that mails and pages know."""
+    if refund is None:
+        gone = order.payment_status == PaymentStatus.CANCELED
+        return "released" if gone or order.payment_status == PaymentStatus.AUTHORIZED else "none"
+    words = {"requires_action": "pending", "canceled": "failed"}
+    return words.get(refund.state, refund.state)
+
+
+def other_size(shop: Shop, order: Order) -> tuple[str | None, str | None]:
+    """Return another size that this picture can be bought in, and where; None where there is none."""
+    try:
+        offers = quote_prices(shop, order.attachment_id).offers
+    except SmiError:
+        return None, None
+    other = next((size.value for size in offers if size.value != order.resolution), None)
+    return (other, order.page_url) if other else (None, None)
+
+
+def alert_values(shop: Shop, session: Session, settings: ShopSettings) -> dict[str, Any]:
+    """Return the plain values of the mail to the owner, and note that he is told."""
+    now = shop.now()
+    untold = [alert for alert in alerts.list_open(session) if alert.mailed_at is None]
+    for alert in untold:
+        alert.mailed_at = now
+    held = {alert.id: orders.get(session, alert.order_id) for alert in untold if alert.order_id}
+    return {
+        "studio_name": settings.studio_name,
+        "zone": settings.time_zone,
+        "mode": shop.mode.value,
+        "count": len(untold),
+        "alerts": [
+            {
+                "at": alert.at,
+                "text": alert.text,
+                "remedies": [
+                    remedy.value
+                    for remedy in remedies(getattr(held.get(alert.id), "held_kind", None))
+                ],
+            }
+            for alert in untold
+        ],
+    }
 
 
 def ready_values(settings: ShopSettings, order: Order, expires_at: datetime) -> dict[str, Any]:
     """Return the plain values of the mail that says "your picture is ready"."""
     return {
-        "studio_name": settings.studio_name,
-        "studio_address": settings.studio_address,
-        "contact_email": settings.contact_email,
-        "title": order.title,
-        "resolution": order.resolution,
+        **common_values(settings, order),
         "download_url": LINK_PLACEHOLDER,
-        "order_url": f"{settings.public_url}/order/{order.id}",
         "expires_at": expires_at,
-        "zone": settings.time_zone,
         "width": order.output_width,
         "height": order.output_height,
         "format": (order.file_format or "").upper(),
         "bytes": order.file_bytes or 0,
         "print_300": print_size(order.output_width, order.output_height, 300),
         "print_200": print_size(order.output_width, order.output_height, 200),
-        "amount": Money(order.amount_minor, order.currency),
-        "number": order.number,
         "before_cid": None,
         "after_cid": None,
     }
@@ -188,15 +337,13 @@ def _begin(shop: Shop, settings: ShopSettings, mail_id: int) -> OutboxMail | Non
         mail = outbox.get(session, mail_id)
         if mail is None or mail.state in {"sent", "failed"}:
             return None
-        order = orders.get_locked(session, mail.order_id or "")
-        if order is None or (mail.kind == _READY and not _is_current(order, mail)):
-            mail.state, mail.response = (
-                "failed",
-                "The link in this mail is no longer the present one.",
-            )
+        order = orders.get_locked(session, mail.order_id) if mail.order_id else None
+        if not _is_wanted(order, mail, now):
+            mail.state = "failed"
+            mail.response = "What this mail was to say is no longer so."
             return None
         if mail.state == "queued":
-            values = _values(session, settings, order, mail, now)
+            values = _values(shop, session, settings, order, mail)
             rendered = shop.templates.mail(mail.kind, values)
             mail.subject, mail.html, mail.text = rendered.subject, rendered.html, rendered.text
             mail.dated_at = now
@@ -211,6 +358,23 @@ def _begin(shop: Shop, settings: ShopSettings, mail_id: int) -> OutboxMail | Non
         return mail
 
 
+def _is_wanted(order: Order | None, mail: OutboxMail, now: datetime) -> bool:
+    """Tell whether a mail still says what is so."""
+    if order is None:
+        return mail.kind == ALERT_MAIL
+    if mail.kind in _WITH_LINK and not _is_current(order, mail):
+        return False
+    if mail.kind == REMINDER_MAIL:
+        return (
+            order.downloaded_at is None and order.expires_at is not None and now < order.expires_at
+        )
+    if mail.kind == DELAYED_MAIL:
+        return order.status in {OrderStatus.PENDING, OrderStatus.PROCESSING}
+    if mail.kind == PAYMENT_FAILED_MAIL:
+        return order.status == OrderStatus.ABANDONED
+    return True
+
+
 def _is_current(order: Order, mail: OutboxMail) -> bool:
     return (
         order.generation == mail.generation
@@ -221,13 +385,37 @@ def _is_current(order: Order, mail: OutboxMail) -> bool:
 
 
 def _values(
-    session: Session, settings: ShopSettings, order: Order, mail: OutboxMail, now: datetime
+    shop: Shop, session: Session, settings: ShopSettings, order: Order | None, mail: OutboxMail
 ) -> dict[str, Any]:
-    if mail.kind == "lost_link":
-        return lost_link_values(settings, orders.paid_by_email(session, mail.to_address, limit=20))
-    # The customer's hours begin when the mail leaves.
-    order.expires_at = now + timedelta(hours=settings.link_hours)
-    return ready_values(settings, order, order.expires_at)
+    if order is None:
+        return alert_values(shop, session, settings)
+    match mail.kind:
+        case "lost_link":
+            found = orders.paid_by_email(session, mail.to_address, limit=20)
+            return lost_link_values(settings, found)
+        case "ready":
+            # The customer's hours begin when the mail leaves.
+            order.expires_at = shop.now() + timedelta(hours=settings.link_hours)
+        case "failed" | "refund":
+            refund = _refund_of(session, order, mail)
+            return failure_values(shop, settings, order, refund)
+        case "payment_failed":
+            failed = order.payment_status == PaymentStatus.FAILED
+            return {
+                **common_values(settings, order),
+                "cause": "failed" if failed else "expired",
+                "try_again_url": order.page_url,
+            }
+        case _:
+            pass
+    return ready_values(settings, order, order.expires_at or shop.now())
+
+
+def _refund_of(session: Session, order: Order, mail: OutboxMail) -> Refund | None:
+    """Return the refund that a mail is about."""
+    if mail.kind == REFUND_MAIL:
+        return refunds.get(session, int(mail.key.split(":")[1]))
+    return refunds.find_by_cause(session, order.id, "failure")
 
 
 def _outgoing(shop: Shop, settings: ShopSettings, mail: OutboxMail) -> OutgoingMail:
@@ -254,9 +442,11 @@ def _note_sent(session: Session, *, mail_id: int, response: str, now: datetime) 
         if response == UNCONFIRMED
         else "The mail server took the mail."
     )
+    if mail.order_id is None:
+        return
     timeline.add(
         session,
-        mail.order_id or "",
+        mail.order_id,
         "mail_sent",
         text,
         at=now,
@@ -265,7 +455,8 @@ def _note_sent(session: Session, *, mail_id: int, response: str, now: datetime) 
     )
     if response == UNCONFIRMED and mail.kind == _READY:
         order = lock_order(session, mail.order_id or "")
-        hold_order(session, order, "Nobody knows whether the mail with the link arrived.", at=now)
+        reason = "Nobody knows whether the mail with the link arrived."
+        hold_order(session, order, HoldKind.MAIL_UNCONFIRMED, reason, at=now)
 
 
 def _note_undeliverable(session: Session, *, mail_id: int, error: SmiError, now: datetime) -> None:
@@ -273,10 +464,13 @@ def _note_undeliverable(session: Session, *, mail_id: int, error: SmiError, now:
     mail.state, mail.response = "failed", error.message
     if mail.kind == _READY:
         order = lock_order(session, mail.order_id or "")
-        hold_order(session, order, "The mail with the link could not be delivered.", at=now)
+        reason = "The mail with the link could not be delivered."
+        hold_order(session, order, HoldKind.MAIL_UNDELIVERABLE, reason, at=now)
+    if mail.order_id is None:
+        return
     timeline.add(
         session,
-        mail.order_id or "",
+        mail.order_id,
         "mail_failed",
         "The mail could not be delivered.",
         at=now,

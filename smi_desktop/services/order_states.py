@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.errors import NotFoundError
+from smi_desktop.domain.holds import HoldKind
 from smi_desktop.domain.orders import (
     OrderStatus,
     PaymentStatus,
     check_order_transition,
     check_payment_transition,
 )
-from smi_desktop.store import orders, timeline
+from smi_desktop.store import alerts, orders, timeline
 from smi_desktop.store.models import Order
 
 
@@ -76,10 +77,38 @@ def move_payment(
     timeline.add(session, order.id, "payment", text, at=at, actor=actor, facts=facts)
 
 
-def hold_order(session: Session, order: Order, reason: str, *, at: datetime) -> None:
-    """Set an order aside for a person; the first reason stays, each is in the timeline."""
+def hold_order(
+    session: Session,
+    order: Order,
+    kind: HoldKind,
+    reason: str,
+    *,
+    at: datetime,
+    actor: str = "system",
+) -> None:
+    """Set an order aside for a person and tell the owner; the first reason stays, each is in the timeline."""
     if order.held_at is None:
         order.held_at = at
+        order.held_kind = kind.value
         order.held_reason = reason
+        key = f"held:{order.id}"
+        text = f"Order {order.number} waits for you: {reason}"
+        alerts.raise_once(session, key, text, at=at, order_id=order.id)
     order.updated_at = at
-    timeline.add(session, order.id, "held", f"Held for a person: {reason}", at=at)
+    facts = {"kind": kind.value}
+    timeline.add(
+        session, order.id, "held", f"Held for a person: {reason}", at=at, actor=actor, facts=facts
+    )
+
+
+def release_order(
+    session: Session, order: Order, text: str, *, at: datetime, actor: str = "system"
+) -> None:
+    """End a hold, if there is one, and say why."""
+    if order.held_at is None:
+        return
+    facts = {"kind": order.held_kind, "reason": order.held_reason}
+    order.held_at = order.held_reason = order.held_kind = None
+    order.updated_at = at
+    alerts.resolve(session, f"held:{order.id}", at=at)
+    timeline.add(session, order.id, "released", text, at=at, actor=actor, facts=facts)

@@ -9,8 +9,10 @@ from smi_desktop.domain.money import Money
 from smi_desktop.services.catalogue import preview_key
 from smi_desktop.services.checkout import allowed_page
 from smi_desktop.services.delivery import download_url, is_live
+from smi_desktop.services.emails import other_size, refund_state
+from smi_desktop.services.renewals import can_renew
 from smi_desktop.services.shop import Shop
-from smi_desktop.store import orders
+from smi_desktop.store import orders, refunds
 from smi_desktop.store.models import Order
 
 
@@ -62,7 +64,24 @@ def order_page_values(shop: Shop, order: Order) -> dict[str, Any]:
     live = is_live(order, shop.now())
     waiting = order.status == "awaiting_payment" and shop.now() < order.checkout_expires_at
     key = preview_key(order.source_sha256)
+    with shop.database.read() as session:
+        refund = refunds.latest(session, order.id)
+    size, size_url = other_size(shop, order)
+    failed = order.status in {"failed", "refunded"} or order.payment_status == "canceled"
     return {
+        "refund_state": refund_state(order, refund) if refund or failed else None,
+        "refund_amount": Money(refund.amount_minor, refund.currency) if refund else None,
+        "refunded_amount": (
+            Money(order.refunded_minor, order.paid_currency or order.currency)
+            if order.refunded_minor
+            else None
+        ),
+        "failure_reason": order.failure_reason,
+        "other_size": size if failed else None,
+        "other_size_url": size_url if failed else None,
+        "can_renew": can_renew(shop, order),
+        "renewals_left": max(0, settings.renewals_allowed - order.renewals),
+        "disputed": order.disputed_at is not None,
         "studio_name": settings.studio_name,
         "contact_email": settings.contact_email,
         "number": order.number,

@@ -26,6 +26,7 @@ from smi_desktop.domain.errors import (
     SmiError,
     TransientError,
 )
+from smi_desktop.domain.holds import HoldKind
 from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.domain.retry import backoff
 from smi_desktop.services.attempts import (
@@ -36,6 +37,7 @@ from smi_desktop.services.attempts import (
     is_last_resort,
     time_allowed,
 )
+from smi_desktop.services.circuits import UPSAMPLER, closed_until, is_open
 from smi_desktop.services.order_states import hold_order
 from smi_desktop.services.ports import RemoteJob, RemoteState, UpscaleRequest
 from smi_desktop.services.shop import Shop
@@ -71,6 +73,11 @@ def submit_upscale(shop: Shop, task: Claim) -> Outcome:
         return Done()
     order, upscale = begun
     settings = shop.settings()
+    if is_open(shop, UPSAMPLER) and not is_last_resort(order, upscale):
+        reason = "This upscaler refuses the shop's account at the moment."
+        return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=reason))
+    if (until := closed_until(shop, UPSAMPLER)) is not None:
+        return Later(until)
     try:
         request = _request(shop, settings, order, upscale)
         upscaler = shop.remote_upscaler(settings)
@@ -87,7 +94,8 @@ def submit_upscale(shop: Shop, task: Claim) -> Outcome:
     if job.state is RemoteState.FAILED:
         reason = job.error or "The upscaler refused the picture."
         return Done(partial(fail_attempt, shop, upscale_id=upscale.id, reason=reason, job=job))
-    return Done(partial(_note_submitted, upscale_id=upscale.id, job=job, now=shop.now()))
+    note = partial(_note_submitted, upscale_id=upscale.id, job=job, now=shop.now())
+    return Done(note, called=True)
 
 
 def _request(shop: Shop, settings: ShopSettings, order: Order, upscale: Upscale) -> UpscaleRequest:
@@ -111,6 +119,11 @@ def _try_again(
     there is none, after a day a person is asked.
     """
     now = shop.now()
+    if not isinstance(error, TransientError):
+        # Our account, not this order: it waits until the owner has mended that, and nobody is refunded.
+        wait = timedelta(seconds=shop.settings().account_wait_seconds)
+        record = partial(_plan_again, upscale_id=upscale.id)
+        return Later(now + wait, record, error.message, refused=True)
     patience = (
         _UNSENT
         if is_last_resort(order, upscale)
@@ -279,4 +292,5 @@ def _hold_overdue(session: Session, *, upscale_id: int, now: datetime) -> None:
     upscale = session.get_one(Upscale, upscale_id)
     order = orders.get_locked(session, upscale.order_id)
     if order is not None and order.status == OrderStatus.PROCESSING and order.held_at is None:
-        hold_order(session, order, "The upscaler has not finished in the time it is given.", at=now)
+        reason = "The upscaler has not finished in the time it is given."
+        hold_order(session, order, HoldKind.DEADLINE, reason, at=now)

@@ -31,6 +31,8 @@ class TaskKind(StrEnum):
     UPSCALE_HERE = "upscale_here"
     SEND_MAIL = "send_mail"
     REMOVE_FILE = "remove_file"
+    SEND_REFUND = "send_refund"
+    TAKE_MONEY = "take_money"
 
 
 IMAGE_KINDS = frozenset({TaskKind.COLLECT_RESULT, TaskKind.UPSCALE_HERE})
@@ -51,10 +53,12 @@ class Done:
     Attributes:
         record: Writes the result down, in the transaction that finishes the task.
         afterwards: Tidies up after the commit; its failure changes nothing.
+        called: The provider was asked and took the call.
     """
 
     record: Record = record_nothing
     afterwards: Callable[[], None] | None = None
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,13 @@ class Later:
 
     Attributes:
         error: What went wrong, if that is why; then it counts as a failure.
+        refused: The provider refuses our account; that is not the task's failure.
     """
 
     run_at: datetime
     record: Record = record_nothing
     error: str | None = None
+    refused: bool = False
 
 
 Outcome = Done | Later

@@ -141,6 +141,8 @@ class Order(Base):
 
     held_at: Mapped[datetime | None]
     held_reason: Mapped[str | None] = mapped_column(LongText)
+    held_kind: Mapped[str | None]
+    """A word of `domain.holds.HoldKind`."""
     disputed_at: Mapped[datetime | None]
 
     # What was bought, as it was
@@ -173,6 +175,13 @@ class Order(Base):
     paid_minor: Mapped[int | None]
     paid_currency: Mapped[str | None] = mapped_column(PlainText(3))
     paid_at: Mapped[datetime | None]
+    capture_when_ready: Mapped[bool] = mapped_column(server_default=false())
+    authorized_at: Mapped[datetime | None]
+    refunded_minor: Mapped[int] = mapped_column(server_default=text("0"))
+    """Of the money that was paid: what went back or is on its way."""
+    fee_minor: Mapped[int | None]
+    fee_currency: Mapped[str | None] = mapped_column(PlainText(3))
+    """The payment provider's fee, in the currency in which it pays the studio."""
 
     # The customer
     email: Mapped[str | None]
@@ -185,6 +194,8 @@ class Order(Base):
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     progress: Mapped[float | None]
     processing_at: Mapped[datetime | None]
+    failure_reason: Mapped[str | None] = mapped_column(LongText)
+    """Why the picture could not be made, in words for the customer."""
 
     # The delivery
     generation: Mapped[int] = mapped_column(server_default=text("0"))
@@ -197,6 +208,8 @@ class Order(Base):
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     downloaded_at: Mapped[datetime | None]
     file_removed_at: Mapped[datetime | None]
+    renewals: Mapped[int] = mapped_column(server_default=text("0"))
+    """How often the customer has renewed his link himself."""
 
 
 class Upscale(Base):
@@ -263,6 +276,8 @@ class Task(Base):
     run_at: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     failures: Mapped[int] = mapped_column(server_default=text("0"))
+    deaths: Mapped[int] = mapped_column(server_default=text("0"))
+    """How many engines died while they worked on it."""
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(LongText)
@@ -328,13 +343,62 @@ class Refund(Base):
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
     cause: Mapped[str]
+    """`failure`, `owner-1` and so on, or `stripe:re_…` for one that was made in the provider's dashboard."""
     stripe_refund_id: Mapped[str | None] = mapped_column(unique=True)
     amount_minor: Mapped[int]
     currency: Mapped[str] = mapped_column(PlainText(3))
     state: Mapped[str]
+    """`planned` (not asked for yet), then the provider's word: `pending`, `requires_action`, `succeeded`,
+    `failed` or `canceled`."""
     reason: Mapped[str | None] = mapped_column(LongText)
+    failure_reason: Mapped[str | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("order_id", "cause"),)
+
+
+class Dispute(Base):
+    """A payment that the customer has disputed at his bank."""
+
+    __tablename__ = "disputes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The payment provider's id."""
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
+    status: Mapped[str]
+    reason: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str] = mapped_column(PlainText(3))
+    due_by: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Circuit(Base):
+    """A provider that refuses this shop's account: work for it waits until it accepts us again."""
+
+    __tablename__ = "circuits"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    reason: Mapped[str] = mapped_column(LongText)
+    opened_at: Mapped[datetime | None]
+    retry_at: Mapped[datetime | None]
+
+
+class Alert(Base):
+    """Something that the owner must know. One row for each cause, however often it happens."""
+
+    __tablename__ = "alerts"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    text: Mapped[str] = mapped_column(LongText)
+    order_id: Mapped[str | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None]
+    mailed_at: Mapped[datetime | None]
 
 
 class Click(Base):

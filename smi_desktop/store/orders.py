@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.orders import OrderStatus
-from smi_desktop.store.models import Order, PlainText
+from smi_desktop.store.models import Order, PlainText, UtcDateTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,39 @@ def list_held(session: Session, *, limit: int) -> Sequence[Order]:
         select(Order)
         .where(Order.held_at.is_not(None), Order.status != OrderStatus.REFUNDED)
         .order_by(Order.held_at)
+        .limit(limit)
+    ).all()
+
+
+def ending_unfetched(
+    session: Session, *, now: datetime, before: datetime, limit: int
+) -> Sequence[Order]:
+    """Return delivered orders whose link ends before a moment and whose file nobody has downloaded."""
+    return session.scalars(
+        select(Order)
+        .where(
+            Order.status == OrderStatus.COMPLETED,
+            Order.expires_at > now,
+            Order.expires_at < before,
+            Order.downloaded_at.is_(None),
+            Order.disputed_at.is_(None),
+            Order.email.is_not(None),
+        )
+        .order_by(Order.expires_at)
+        .limit(limit)
+    ).all()
+
+
+def in_work_since(session: Session, *, paid_before: datetime, limit: int) -> Sequence[Order]:
+    """Return orders whose money came before a moment and whose picture is not there yet."""
+    return session.scalars(
+        select(Order)
+        .where(
+            Order.status.in_((OrderStatus.PENDING, OrderStatus.PROCESSING)),
+            func.coalesce(Order.paid_at, Order.authorized_at, type_=UtcDateTime) < paid_before,
+            Order.email.is_not(None),
+        )
+        .order_by(Order.created_at)
         .limit(limit)
     ).all()
 

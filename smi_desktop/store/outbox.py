@@ -25,3 +25,11 @@ def of_order(session: Session, order_id: str) -> Sequence[OutboxMail]:
     return session.scalars(
         select(OutboxMail).where(OutboxMail.order_id == order_id).order_by(OutboxMail.id)
     ).all()
+
+
+def is_waiting(session: Session, kind: str) -> bool:
+    """Tell whether a mail of this kind is still to be sent."""
+    query = select(OutboxMail.id).where(
+        OutboxMail.kind == kind, OutboxMail.state.in_(("queued", "sending"))
+    )
+    return session.scalar(query.limit(1)) is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from smi_desktop.domain.errors import SmiError
@@ -36,6 +36,7 @@ class Claim:
     Attributes:
         attempts: How often it was claimed, this time included.
         failures: How often it failed before.
+        deaths: How many engines died while they worked on it.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Claim:
     attempts: int
     failures: int
     owner: str
+    deaths: int = 0
 
 
 def add_once(
@@ -109,17 +111,29 @@ def claim(
         update(Task)
         .where(Task.id == candidate, _claimable(kinds, now, held))
         .values(
-            state="leased", lease_owner=owner, lease_until=now + lease, attempts=Task.attempts + 1
+            state="leased",
+            lease_owner=owner,
+            lease_until=now + lease,
+            attempts=Task.attempts + 1,
+            # A lease that ended by itself was held by an engine that is gone.
+            deaths=Task.deaths + case((Task.state == "leased", 1), else_=0),
         )
         .returning(
-            Task.id, Task.kind, Task.key, Task.order_id, Task.payload, Task.attempts, Task.failures
+            Task.id,
+            Task.kind,
+            Task.key,
+            Task.order_id,
+            Task.payload,
+            Task.attempts,
+            Task.failures,
+            Task.deaths,
         )
         .execution_options(synchronize_session=False)
     ).first()
     if row is None:
         return None
-    task_id, kind, key, order_id, payload, attempts, failures = row
-    return Claim(task_id, kind, key, order_id, payload, attempts, failures, owner)
+    task_id, kind, key, order_id, payload, attempts, failures, deaths = row
+    return Claim(task_id, kind, key, order_id, payload, attempts, failures, owner, deaths)
 
 
 def renew(session: Session, task_ids: Collection[int], *, owner: str, until: datetime) -> None:
@@ -141,7 +155,13 @@ def release_owner(session: Session, owner_prefix: str, now: datetime) -> int:
             Task.state == "leased",
             Task.lease_owner.startswith(owner_prefix, autoescape=True),
         )
-        .values(state="ready", run_at=now, lease_owner=None, lease_until=None)
+        .values(
+            state="ready",
+            run_at=now,
+            lease_owner=None,
+            lease_until=None,
+            deaths=Task.deaths + 1,
+        )
         .returning(Task.id)
         .execution_options(synchronize_session=False)
     )
@@ -195,6 +215,14 @@ def wake(session: Session, key: str, now: datetime) -> None:
         .values(run_at=now)
         .execution_options(synchronize_session=False)
     )
+
+
+def is_any_open(session: Session, order_id: str, kinds: Collection[str]) -> bool:
+    """Tell whether work of one of these kinds is still to be done for an order."""
+    query = select(Task.id).where(
+        Task.order_id == order_id, Task.kind.in_(list(kinds)), Task.state.in_(("ready", "leased"))
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def list_page(

@@ -27,7 +27,7 @@ from tests.integration.store import rows
 from tests.integration.store.waiting import finish_together, start_child, wait_until
 
 OWN = Path(smi_desktop.store.__file__).parent / "migrations"
-HEAD = "0001"
+HEAD = "0002"
 
 # PostgreSQL changes a column in place; SQLite cannot, so Alembic makes the table anew and drops the old one.
 REBUILD_ORDERS = """
