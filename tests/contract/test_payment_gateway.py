@@ -15,12 +15,14 @@ from smi_desktop.domain.errors import (
     TransientError,
 )
 from smi_desktop.domain.money import Money
+from smi_desktop.sandbox.constants import STRIPE_SECRET_KEY
 from smi_desktop.services.ports import CheckoutRequest
 from tests.contract.payment_worlds import (
     EMAIL,
     NAME,
     PRICE,
     PaymentWorld,
+    RealWorld,
     checkout_request,
     held,
     new_key,
@@ -252,6 +254,22 @@ def test_after_a_passing_fault_the_same_call_goes_through(
     with pytest.raises(TransientError):
         calls[method]()
     assert calls[method]() is not None
+
+
+@pytest.mark.parametrize(("effect", "made"), [(True, 1), (False, 0)])
+def test_an_error_that_stripe_keeps_under_a_key_is_told_by_the_list_alone(
+    rehearsal: Rehearsal, effect: bool, made: int
+) -> None:
+    world = RealWorld(rehearsal, StripeGateway(STRIPE_SECRET_KEY, api_base=rehearsal.stripe_url))
+    intent, key = paid(world, checkout_request()), new_key()
+    rehearsal.fault("stripe", "create_refund", "stored_500", effect=effect)
+    for _ in range(2):
+        with pytest.raises(TransientError):
+            refund(world, intent, 480, key)
+    assert len(world.gateway.list_refunds(intent)) == made
+    assert world.gateway.retrieve_payment(intent).amount_refunded_minor == 480 * made
+    if not effect:
+        assert refund(world, intent, 480).amount == PRICE
 
 
 def test_a_key_that_stripe_does_not_know_is_an_error_of_the_account(rehearsal: Rehearsal) -> None:

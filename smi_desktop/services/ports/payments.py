@@ -171,11 +171,19 @@ class PaymentGateway(Protocol):
         metadata: Mapping[str, str],
         idempotency_key: str,
     ) -> PaymentRefund:
-        """Send money back. The same key returns the same refund."""
+        """Send money back. The same key returns the same refund.
+
+        A provider may keep an error of its own under the key, whether money went back or not: the same
+        TransientError then comes for as long as a day. `list_refunds` tells, and if there is none,
+        another key helps. RejectedError: more than is left, or a dispute stands in the way.
+        """
         ...
 
     def list_refunds(self, payment_intent_id: str) -> Sequence[PaymentRefund]:
-        """Return every refund of a payment, newest first."""
+        """Return every refund of a payment, newest first, those of the dashboard too.
+
+        Held money that was let go is no refund, whatever the provider calls it.
+        """
         ...
 
     def list_disputes(self, payment_intent_id: str) -> Sequence[Dispute]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, unquote
 
 import pytest
 
-from smi_desktop.domain.errors import TransientError
+from smi_desktop.domain.errors import SmiError, TransientError
 from smi_desktop.domain.money import Money
 from tests.integration.adapters.loopback import serving
 from tests.integration.adapters.stripe_samples import (
@@ -139,3 +140,25 @@ def test_a_dispute_with_a_field_that_cannot_be_is_not_believed(field: str, value
     page = {"object": "list", "url": "/v1/disputes", "has_more": False, "data": [row]}
     with serving(answer(page)) as server, pytest.raises(TransientError):
         gateway_for(server.url).list_disputes("pi_1")
+
+
+def test_no_payment_whatever_makes_anything_but_an_error_of_ours() -> None:
+    """A seeded storm of charges and intents with fields of any shape."""
+    draw = random.Random(20261124)
+    shapes: list[object] = [None, 0, -1, 10**30, 1.5, True, "", "x", [], [1], {}, {"id": 3}]
+    scripted = []
+    for _ in range(200):
+        charge, payment = dict(CHARGE), dict(PAYMENT)
+        charge[draw.choice(sorted(charge))] = draw.choice(shapes)
+        payment["latest_charge"] = charge
+        payment[draw.choice(sorted(payment))] = draw.choice(shapes)
+        scripted.append(answer(payment))
+    refused = 0
+    with serving(*scripted) as server:
+        gateway = gateway_for(server.url)
+        for _ in scripted:
+            try:
+                gateway.retrieve_payment("pi_1")
+            except SmiError:
+                refused += 1
+    assert 50 < refused < 200
