@@ -21,14 +21,19 @@ from smi_desktop.config import ProcessConfig, load_process_config
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MODULES: Final = {
+    "alerts": "work",
     "catalogue": "catalogue",
     "demo": "demo",
     "doctor": "processes",
     "engine": "processes",
-    "orders": "orders",
+    "inbox": "work",
+    "orders": "remedies",
     "relay": "processes",
+    "report": "report",
+    "replay": "work",
     "secrets": "settings",
     "settings": "settings",
+    "tasks": "work",
 }
 """Which module of this package has each command."""
 
