@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from smi_desktop.domain.errors import (
     AmbiguousError,
     ConfigurationError,
+    IllegalTransitionError,
     InvalidInputError,
     NotForSaleError,
     NotFoundError,
@@ -46,6 +47,7 @@ _ERRORS: Final[tuple[tuple[type[SmiError], HTTPStatus, str], ...]] = (
     (LinkEndedError, HTTPStatus.GONE, "link_expired"),
     (NotReadyError, HTTPStatus.TOO_EARLY, "not_ready"),
     (NotFoundError, HTTPStatus.NOT_FOUND, "not_found"),
+    (IllegalTransitionError, HTTPStatus.CONFLICT, "not_possible"),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE, "try_later"),
     (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE, "try_later"),
     (ProviderAccountError, HTTPStatus.SERVICE_UNAVAILABLE, "try_later"),
@@ -54,7 +56,8 @@ _ERRORS: Final[tuple[tuple[type[SmiError], HTTPStatus, str], ...]] = (
 )
 # Written for customers; what the others say is meant for the owner and goes to the log alone.
 _TELLABLE: Final = (
-    InvalidInputError, NotFoundError, LinkEndedError, NotReadyError, BeingRestoredError,
+    IllegalTransitionError, InvalidInputError, NotFoundError, LinkEndedError, NotReadyError,
+    BeingRestoredError,
 )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def create_app(shop: Shop) -> Starlette:
         # The order page hides its id from the address bar; a reload is led back by a script.
         Route("/order", pages.hidden_order, methods=["GET"]),
         Route("/order/{job_id}", limited(pages.order), methods=["GET"]),
+        Route("/order/{job_id}/renew", limited(pages.renew), methods=["POST"]),
         Route("/order/{job_id}/picture.jpg", limited(pages.picture), methods=["GET"]),
         Route("/assets/{name:path}", pages.asset, methods=["GET"]),
         Route("/healthz", pages.healthz, methods=["GET"]),

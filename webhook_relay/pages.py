@@ -9,16 +9,17 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from smi_desktop.domain.errors import NotFoundError, TransientError
 from smi_desktop.domain.orders import OrderStatus
 from smi_desktop.services.catalogue import preview_key
 from smi_desktop.services.payments import ask_to_settle
+from smi_desktop.services.renewals import renew_link
 from smi_desktop.services.shop import Shop
-from smi_desktop.services.status import find_order, order_page_values
+from smi_desktop.services.status import find_order, job_status, order_page_values
 from smi_desktop.store import tasks
-from webhook_relay.answers import page, problem_page
+from webhook_relay.answers import PRIVATE, page, problem_page, wants_page
 from webhook_relay.runtime import Runtime
 
 _ASSET_SECONDS: Final = 31_536_000
@@ -53,6 +54,17 @@ class Pages:
             )
         except NotFoundError:
             return await self.hidden_order(request)
+
+    async def renew(self, request: Request) -> Response:
+        """Let a customer's ended link live again. One that lives stays as it is, whoever asks."""
+        job_id = request.path_params["job_id"]
+        await self.runtime.writing_work(_renew, job_id)
+        if not wants_page(request):
+            data = await self.runtime.work(job_status, job_id)
+            return JSONResponse({"success": True, "data": data}, headers=PRIVATE)
+        settings = await self.runtime.settings()
+        address = f"{settings.public_url}/order/{job_id}"
+        return RedirectResponse(address, status_code=HTTPStatus.SEE_OTHER, headers=PRIVATE)
 
     async def hidden_order(self, _request: Request) -> Response:
         """Say that an address names no order."""
@@ -93,6 +105,11 @@ def _order_page(
         with suppress(TransientError):
             ask_to_settle(shop, order)
     return page(shop, "order", order_page_values(shop, order), asset_version=asset_version)
+
+
+def _renew(shop: Shop, order_id: str) -> None:
+    order = find_order(shop, order_id)
+    renew_link(shop, order.id)
 
 
 def _picture(shop: Shop, order_id: str) -> bytes:

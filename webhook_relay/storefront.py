@@ -22,6 +22,7 @@ from smi_desktop.services.delivery import (
     record_download,
 )
 from smi_desktop.services.emails import queue_lost_link_mail
+from smi_desktop.services.renewals import can_renew
 from smi_desktop.services.upscaling import find_source
 from webhook_relay import requests as fields_of
 from webhook_relay.answers import PRIVATE, json_error, page, wants_page
@@ -207,6 +208,9 @@ class Storefront:
             "expired_at": error.order.expires_at,
             "zone": settings.time_zone,
             "order_url": order_url,
+            "can_renew": await self.runtime.work(can_renew, error.order),
+            "renew_url": f"{order_url}/renew",
+            "renewals_left": max(0, settings.renewals_allowed - error.order.renewals),
         }
         render = partial(page, asset_version=self.runtime.asset_version, status=410)
         return await self.runtime.work(render, "link_expired", values)

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from smi_desktop.bootstrap import open_shop
 from smi_desktop.cli.root import cli, json_option, print_json, print_table, read_config
 from smi_desktop.domain.errors import NotFoundError
+from smi_desktop.domain.holds import remedies
 from smi_desktop.domain.money import Money
 from smi_desktop.domain.orders import OrderStatus
-from smi_desktop.store import downloads, outbox, timeline, upscales
+from smi_desktop.store import downloads, outbox, refunds, timeline, upscales
 from smi_desktop.store import orders as order_rows
 from smi_desktop.store.models import Order
 
@@ -62,22 +63,33 @@ def list_orders(data: Path | None, status: str | None, limit: int, as_json: bool
 def show(data: Path | None, order: str, as_json: bool) -> None:
     """Show everything about ORDER, given by its number or its id."""
     with open_shop(read_config(data), only_look=True) as shop, shop.database.read() as session:
-        found = order_rows.get(session, order) or order_rows.find_by_number(session, order.upper())
-        if found is None:
-            raise NotFoundError(f"There is no order '{order}'. See: smi-desktop orders list")
-        whole = _whole(session, found)
+        whole = _whole(session, find_order(session, order))
     if as_json:
         print_json(whole)
         return
     for name, value in whole["order"].items():
         if value is not None:
             click.echo(f"{name.replace('_', ' '):<22}{value}")
+    if whole["order"]["held_at"]:
+        click.echo(f"{'what you can do':<22}{', '.join(whole['remedies']) or 'wait'}")
     click.echo()
     rows = [
         (f"{entry['at']:%Y-%m-%d %H:%M:%S} UTC", entry["actor"], entry["text"])
         for entry in whole["timeline"]
     ]
     print_table(("When", "Who", "What"), rows, "Nothing has happened yet.")
+
+
+def find_order(session: Session, wanted: str) -> Order:
+    """Return an order by its number or its id.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    found = order_rows.get(session, wanted) or order_rows.find_by_number(session, wanted.upper())
+    if found is None:
+        raise NotFoundError(f"There is no order '{wanted}'. See: smi-desktop orders list")
+    return found
 
 
 def describe(order: Order) -> dict[str, Any]:
@@ -93,6 +105,21 @@ def describe(order: Order) -> dict[str, Any]:
 def _whole(session: Session, order: Order) -> dict[str, Any]:
     return {
         "order": describe(order),
+        "remedies": [remedy.value for remedy in remedies(order.held_kind)],
+        "refunds": [
+            {
+                "cause": row.cause,
+                "amount": str(Money(row.amount_minor, row.currency)),
+                "state": row.state,
+                "stripe_refund_id": row.stripe_refund_id,
+                "failure_reason": row.failure_reason,
+            }
+            for row in refunds.of_order(session, order.id)
+        ],
+        "disputes": [
+            {"id": row.id, "status": row.status, "reason": row.reason, "due_by": row.due_by}
+            for row in refunds.disputes_of(session, order.id)
+        ],
         "upscales": [
             {
                 "attempt": row.attempt,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from smi_desktop.domain.errors import InvalidInputError
@@ -78,6 +78,21 @@ class Money:
             raise InvalidInputError("An amount of money is an integer of minor units.")
         if not _CODE.fullmatch(self.currency):
             raise InvalidInputError(f"'{self.currency}' is not a lower-case currency code.")
+
+    @classmethod
+    def from_major(cls, text: str, currency: str) -> Money:
+        """Read an amount that a person wrote in major units, such as `2.50`.
+
+        Raises:
+            InvalidInputError: It is no amount, or finer than the currency.
+        """
+        try:
+            minor = Decimal(text.strip()).scaleb(minor_digits(currency))
+        except InvalidOperation as error:
+            raise InvalidInputError(f"'{text}' is not an amount such as 2.50.") from error
+        if not minor.is_finite() or minor != minor.to_integral_value():
+            raise InvalidInputError(f"'{text}' is not an amount of {currency.upper()}.")
+        return cls(int(minor), currency)
 
     @property
     def major(self) -> Decimal:

@@ -13,7 +13,7 @@ from smi_desktop.config import Mode, ShopSettings, UpscalerChoice
 from smi_desktop.domain.errors import ConfigurationError, NotForSaleError, SmiError
 from smi_desktop.domain.pricing import Resolution, price_upscale
 from smi_desktop.services.shop import STRIPE_WEBHOOK_SECRET, TOKEN_KEY, Shop
-from smi_desktop.store import images, inbox, orders, tasks
+from smi_desktop.store import alerts, images, inbox, orders, tasks
 from smi_desktop.store import settings as settings_rows
 
 _QUIET_ENGINE: Final = timedelta(seconds=60)
@@ -50,6 +50,7 @@ def check_health(shop: Shop) -> list[Check]:
         ("Engine", _engine),
         ("Work", _work),
         ("Orders", _orders),
+        ("Alerts", _alerts),
         ("Disk", _disk),
         ("Database", _database),
     ]
@@ -157,6 +158,15 @@ def _orders(shop: Shop, _settings: ShopSettings) -> str:
     numbers = ", ".join(order.number for order in held[:_MOST_NAMED])
     more = " and more" if len(held) > _MOST_NAMED else ""
     raise ConfigurationError(f"These wait for a person: {numbers}{more}.")
+
+
+def _alerts(shop: Shop, _settings: ShopSettings) -> str:
+    with shop.database.read() as session:
+        found = [row for row in alerts.list_open(session) if not row.key.startswith("held:")]
+    if not found:
+        return "Nothing else needs you."
+    more = f" And {len(found) - 1} more: smi-desktop alerts." if len(found) > 1 else ""
+    raise ConfigurationError(f"{found[0].text}{more}")
 
 
 def _disk(shop: Shop, _settings: ShopSettings) -> str:

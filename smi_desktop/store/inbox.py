@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +43,16 @@ def mark(
     entry.applied_at = at
     if order_id is not None:
         entry.order_id = order_id
+
+
+def list_page(
+    session: Session, *, state: str | None = None, limit: int = 100
+) -> Sequence[InboxEntry]:
+    """Return entries, newest first."""
+    query = select(InboxEntry).order_by(InboxEntry.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(InboxEntry.state == state)
+    return session.scalars(query).all()
 
 
 def last_received_at(session: Session, provider: str) -> datetime | None:

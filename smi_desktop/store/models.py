@@ -222,7 +222,7 @@ class Upscale(Base):
     attempt: Mapped[int]
     provider: Mapped[str]
     state: Mapped[str]
-    """`submitting` (nobody knows yet), `running`, `succeeded`, `failed`, `given_up`."""
+    """`planned`, `submitting` (nobody knows yet), `running`, `succeeded`, `doubtful`, `failed` or `given_up`."""
     callback_sha256: Mapped[str] = mapped_column(PlainText(64), unique=True)
     provider_job_id: Mapped[str | None]
     credit_cost: Mapped[int | None]
@@ -253,7 +253,7 @@ class InboxEntry(Base):
     signature: Mapped[str | None] = mapped_column(LongText)
     received_at: Mapped[datetime]
     state: Mapped[str]
-    """`new`, `applied`, `ignored` or `dead`."""
+    """`new`, `applied`, `ignored`, `unknown` (belongs to no order) or `dead`."""
     note: Mapped[str | None] = mapped_column(LongText)
     order_id: Mapped[str | None]
     applied_at: Mapped[datetime | None]

@@ -68,6 +68,12 @@ def paid_by_email(session: Session, email: str, *, limit: int) -> Sequence[Order
     ).all()
 
 
+def numbers(session: Session, order_ids: Iterable[str]) -> dict[str, str]:
+    """Return orders' numbers by their ids."""
+    rows = session.execute(select(Order.id, Order.number).where(Order.id.in_(list(order_ids))))
+    return dict(rows.all())
+
+
 def first_unused_number(session: Session, candidates: Iterable[str]) -> str:
     """Return the first of the numbers that no order has yet."""
     return next(number for number in candidates if find_by_number(session, number) is None)

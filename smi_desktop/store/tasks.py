@@ -217,6 +217,11 @@ def wake(session: Session, key: str, now: datetime) -> None:
     )
 
 
+def get_locked(session: Session, task_id: int) -> Task | None:
+    """Return a task and keep others from changing it until the transaction ends."""
+    return session.get(Task, task_id, with_for_update=True)
+
+
 def is_any_open(session: Session, order_id: str, kinds: Collection[str]) -> bool:
     """Tell whether work of one of these kinds is still to be done for an order."""
     query = select(Task.id).where(
