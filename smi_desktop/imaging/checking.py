@@ -1,6 +1,7 @@
 """Decode pictures whole, tell what they are, and make a checked result into the delivered file.
 
-This module alone decides what a blank picture is and when a result is passed on byte for byte.
+This module alone decides what refuses a result and when it is passed on byte for byte; how like its
+source it must be is `quality`'s.
 It runs inside the image child.
 """
 
@@ -16,9 +17,11 @@ from typing import Any
 import pyvips
 
 from smi_desktop.domain.errors import BadResultError, InvalidInputError
+from smi_desktop.imaging import quality
 from smi_desktop.imaging.metadata import (
     carries_private_metadata,
     lacks_metadata_of,
+    profile_of,
     with_metadata_of,
 )
 from smi_desktop.imaging.opening import (
@@ -30,11 +33,7 @@ from smi_desktop.imaging.opening import (
 )
 from smi_desktop.imaging.writing import whole_file, write_picture
 
-BLANK_DEVIATION = 1.0
-"""A picture whose every band deviates less than this from its mean (of 255) is blank."""
 MAX_SOURCE_PIXELS = 1_000_000_000
-_SIXTEEN_BITS = 257.0
-_DEVIATION_COLUMN = 5
 
 
 def inspect(path: Path, *, max_pixels: int) -> Mapping[str, Any]:
@@ -65,6 +64,12 @@ def finish_result(
 ) -> Mapping[str, Any]:
     """Check a result and write the file that is delivered; see `ports.ImageReader.finish_result`.
 
+    Args:
+        limits: `ports.QualityLimits` as a mapping; None compares nothing.
+
+    Returns:
+        The written file's facts, the doubts and the figures, named as in `ports.ImageFacts`.
+
     Raises:
         BadResultError: The result is not the picture that was ordered.
         TransientError: No memory, or the file cannot be written.
@@ -73,7 +78,7 @@ def finish_result(
     try:
         original = open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image
         _check_size(result, width, height)
-        doubts = _doubts(result, source) if limits is not None else ()
+        likeness = _read_whole(result, source, compared=limits is not None)
         # The check has spent its one pass over the pixels, and what it decoded is forgotten.
         checked = open_picture(result, max_pixels=pixels)
     except InvalidInputError as error:
@@ -92,44 +97,49 @@ def finish_result(
             image = open_picture(result, max_pixels=pixels, access="random").image.autorot()
         marked = with_metadata_of(image, original)
         write_picture(marked, destination, jpeg=format == "jpeg", quality=jpeg_quality)
-    facts = _facts(destination, open_picture(destination, max_pixels=pixels))
-    return {**facts, "doubts": doubts, "figures": {}}
+    written = open_picture(destination, max_pixels=pixels)
+    judged = _judgement(likeness, limits, original, written.image)
+    return {**_facts(destination, written), **judged}
 
 
 def _check_size(result: Path, width: int, height: int) -> None:
     # Opening reads the header alone, so the size that came can be named whatever it is.
-    image = open_picture(result, max_pixels=sys.maxsize).image
-    shown = shown_size(image)
+    shown = shown_size(open_picture(result, max_pixels=sys.maxsize).image)
     if shown != (width, height):
         raise BadResultError(
             f"The result has {shown[0]:,} x {shown[1]:,} pixels instead of {width:,} x {height:,}."
         )
-    try:
-        image.avg()
-    except pyvips.Error as error:
-        raise unreadable(error) from error
 
 
-def _doubts(result: Path, source: Path) -> tuple[str, ...]:
+def _read_whole(result: Path, source: Path, *, compared: bool) -> quality.Likeness | None:
+    """Decode the result to its end, in one pass, and compare it on the way if that is wanted."""
     image = open_picture(result, max_pixels=sys.maxsize).image
-    # A source of one colour has a right to a result of one colour.
-    if _is_blank(image) and not _is_blank(open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image):
-        return ("The result is blank: it shows one colour only.",)
-    return ()
+    if not compared:
+        try:
+            image.avg()
+        except pyvips.Error as error:
+            raise unreadable(error) from error
+        return None
+    original = open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image
+    size = quality.compared_size(original, image)
+    # A result without a profile gets the source's: these are the colours that the customer will see.
+    return quality.compare(
+        quality.shrunk_lab(original, size), quality.shrunk_lab(image, size, profile_of(original))
+    )
 
 
-def _is_blank(image: pyvips.Image) -> bool:
-    """Decode the whole picture and tell whether it shows nothing."""
-    scale = _SIXTEEN_BITS if image.format == "ushort" else 1.0
-    try:
-        statistics = image.stats()
-    except pyvips.Error as error:
-        raise unreadable(error) from error
-    # Row 0 is all bands together; each band has a row of its own after it.
-    deviations = [
-        float(statistics(_DEVIATION_COLUMN, band + 1)[0]) / scale for band in range(image.bands)
-    ]
-    return max(deviations) < BLANK_DEVIATION
+def _judgement(
+    likeness: quality.Likeness | None,
+    limits: Mapping[str, float] | None,
+    original: pyvips.Image,
+    written: pyvips.Image,
+) -> Mapping[str, Any]:
+    if likeness is None or limits is None:
+        return {"doubts": (), "figures": {}}
+    doubts = quality.doubts_of(likeness, limits)
+    if profile_of(original) is not None and profile_of(written) is None:
+        doubts += ("The original's colour profile is missing in the result.",)
+    return {"doubts": doubts, "figures": likeness.figures()}
 
 
 def _facts(path: Path, opened: OpenPicture) -> Mapping[str, Any]:

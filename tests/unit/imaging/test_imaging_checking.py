@@ -17,7 +17,7 @@ from tests.unit.imaging.pictures import paint, with_exif
 
 PROFILE = "icc-profile-data"
 MEGA = 1_000_000
-LIMITS = {"min_ssim": 0.7, "max_delta_e": 8.0, "max_black_tiles": 0, "max_repeated_tiles": 0}
+LIMITS = {"min_ssim": 0.7, "max_delta_e": 3.0, "max_black_tiles": 0, "max_repeated_tiles": 0}
 
 
 def finish(result: Path, source: Path, destination: Path, **changed: Any) -> Any:
