@@ -15,7 +15,7 @@ import pytest
 
 from smi_desktop.adapters.template_renderer import JinjaRenderer
 from smi_desktop.resources import resource_path
-from tests.browser.page_values import JOB_ID
+from tests.browser.page_values import JOB_ID, order_values
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -36,6 +36,7 @@ class ShopFront:
         self.away = False
         self.questions = 0
         self.page_views = 0
+        self.renewals: list[str] = []
         self._renderer = JinjaRenderer()
         front = self
 
@@ -50,6 +51,13 @@ class ShopFront:
                 self.send_header("Cache-Control", "no-store")
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                front.renew(urlsplit(self.path).path)
+                self.send_response(303)
+                self.send_header("Location", f"/order/{JOB_ID}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Keep the test's output quiet."""
@@ -71,6 +79,11 @@ class ShopFront:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def renew(self, path: str) -> None:
+        """Note a press of the button for a fresh link, and give one."""
+        self.renewals.append(path)
+        self.values = order_values("completed")
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         if path.startswith("/assets/"):

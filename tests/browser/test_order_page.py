@@ -71,12 +71,12 @@ def test_every_state_fits_a_phone_and_a_desk_and_is_easy_to_touch(
 ) -> None:
     long = {"title": "W" * 200, "studio_name": "A studio with quite a long name " * 2}
     shop_front.values = order_values(state, **long)
+    visitor.page.goto(shop_front.order_url)
     for size in (PHONE, DESKTOP):
         visitor.page.set_viewport_size(size)
-        visitor.page.goto(shop_front.order_url)
         width = visitor.page.evaluate("document.documentElement.scrollWidth")
         heights = visitor.page.evaluate(
-            "[...document.querySelectorAll('a,summary')].filter(part => part.offsetParent)"
+            "[...document.querySelectorAll('a,summary,button')].filter(part => part.offsetParent)"
             ".map(part => part.getBoundingClientRect().height)"
         )
         assert width <= size["width"]
@@ -170,6 +170,30 @@ def test_without_scripts_the_page_still_says_everything(
     visitor.see("Your picture is ready")
     visitor.see("Tue, Nov 24, 6:34 PM EST")
     visitor.context.close()
+    assert visitor.problems == []
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_an_ended_link_is_made_good_by_one_press(
+    shop_front: ShopFront, chromium: Any, scripts: bool
+) -> None:
+    shop_front.values = order_values("expired-renewable")
+    visitor = Visitor(chromium, java_script_enabled=scripts)
+    visitor.page.goto(shop_front.order_url)
+    visitor.page.get_by_role("button", name="Get a fresh link").click()
+    visitor.see("Your picture is ready")
+    visitor.context.close()
+    assert shop_front.renewals == [f"/order/{JOB_ID}/renew"]
+    assert visitor.problems == []
+
+
+def test_a_button_for_a_fresh_link_works_from_the_keyboard(
+    shop_front: ShopFront, visitor: Visitor
+) -> None:
+    shop_front.values = order_values("expired-renewable")
+    visitor.page.goto(shop_front.order_url)
+    visitor.page.get_by_role("button", name="Get a fresh link").press("Enter")
+    visitor.see("Your picture is ready")
     assert visitor.problems == []
 
 

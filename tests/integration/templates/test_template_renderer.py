@@ -4,80 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
-from typing import Any
 
 import jinja2
 import pytest
 from jinja2.exceptions import SecurityError
 
 from smi_desktop.adapters.template_renderer import JinjaRenderer
-from smi_desktop.domain.money import Money
-from smi_desktop.domain.printing import print_size
 from smi_desktop.resources import resource_path
 from tests.browser.page_values import LINK_END, STATES, TOKEN, order_values
-
-LINK = f"https://shop.example/smi/v1/download/{TOKEN}"
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "'-alert(1)-'",
-    "</title><script>alert(1)</script>",
-    "{{ 7*7 }}",
-    "{% for x in ().__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}",
-    "javascript:alert(1)",
-]
-
-
-@pytest.fixture(scope="module")
-def renderer() -> JinjaRenderer:
-    """Return the renderer with the shipped templates."""
-    return JinjaRenderer()
-
-
-def mail_values(**changes: object) -> dict[str, Any]:
-    """Return everything that the ready mail takes."""
-    return {
-        "studio_name": "Varga Studio",
-        "studio_address": "12 Harbor Lane, Portland, ME",
-        "contact_email": "hello@varga-studio.example",
-        "title": "Falcon 9 at dusk",
-        "resolution": "8x",
-        "download_url": LINK,
-        "order_url": "https://shop.example/order/kq3WmD2vYtR8s1LZ0aHcXg",
-        "expires_at": LINK_END,
-        "zone": "America/New_York",
-        "width": 5120,
-        "height": 3416,
-        "format": "PNG",
-        "bytes": 68_200_000,
-        "print_300": print_size(5120, 3416, 300),
-        "print_200": print_size(5120, 3416, 200),
-        "amount": Money(156, "usd"),
-        "number": "SMI-7K2M9",
-        "before_cid": None,
-        "after_cid": None,
-        **changes,
-    }
-
-
-class Tags(HTMLParser):
-    """Collects the tags of a page, its words and every attribute."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes.extend(attrs)
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
+from tests.integration.templates.mail_values import HOSTILE, LINK, Tags, mail_values
 
 FACTS = [
     LINK,
@@ -254,13 +189,29 @@ EXPECTED = {
     "processing": ("We are enlarging your picture", "62%"),
     "processing-unknown": ("We are enlarging your picture", "Enlarging to 5120 × 3416 pixels"),
     "completed": ("Your picture is ready", "Download PNG, 68.2 MB"),
+    "part-refunded": ("Your picture is ready", "Money sent back", "$0.50 USD"),
     "expired": ("This download link has expired", "Tue, Nov 24, 6:34 PM EST"),
+    "expired-renewable": ("Get a fresh link", "Free. You can do this 3 more times."),
+    "expired-part-refund": ("Free. You can do this once more.", "Money on its way back"),
     "failed": ("This did not work yet", "Your money is safe"),
     "failed-uncharged": ("Nothing was charged", "The payment was not taken."),
+    "failed-released": ("Nothing was charged", "You were not charged.", "visible seams", "See 4×"),
+    "failed-refund-planned": ("We are starting your refund", "the full amount", "being started"),
+    "failed-refund-pending": ("$1.56 USD is on its way back", "not confirmed it yet", "See 4×"),
+    "failed-refund-failed": (
+        "A person takes care of your refund",
+        "not sent yet",
+        "Being looked at",
+    ),
     "held": ("A person is looking at your order", "Your money is safe"),
-    "refunded": ("Your money is on its way back", "We sent $1.56 USD back"),
+    "held-refund-pending": ("$1.56 USD is on its way back", "not confirmed it yet"),
+    "refunded": ("We sent $1.56 USD back", "Refunded", "Money sent back", "visible seams"),
+    "refunded-pending": ("Refund on its way", "The bank has not confirmed it yet."),
+    "refunded-after-delivery": ("We sent $1.56 USD back", "Picture ready"),
+    "disputed": ("The bank is looking at this payment", "Payment questioned"),
     "abandoned": ("This order was not paid", "Try again"),
-    "cancelled": ("The payment was cancelled", "Try again"),
+    "cancelled": ("The payment was cancelled", "Try again", "Nothing was charged"),
+    "declined": ("Your payment did not go through", "Try again", "nothing was charged"),
 }
 
 
@@ -273,13 +224,15 @@ def test_each_state_of_an_order_says_what_it_means(renderer: JinjaRenderer, stat
     assert "All times in America/New York" in words
 
 
-@pytest.mark.parametrize("state", sorted(set(STATES) - {"completed"}))
+@pytest.mark.parametrize("state", sorted(set(STATES) - {"completed", "part-refunded"}))
 def test_only_a_live_download_has_a_download_button(renderer: JinjaRenderer, state: str) -> None:
     assert "data-download" in renderer.page("order", order_values("completed"))
     assert "data-download" not in renderer.page("order", order_values(state))
 
 
-@pytest.mark.parametrize("state", ["failed", "held", "pending", "processing", "refunded"])
+@pytest.mark.parametrize(
+    "state", ["failed", "failed-refund-pending", "held", "pending", "processing", "refunded"]
+)
 def test_who_paid_is_never_asked_to_pay_again(renderer: JinjaRenderer, state: str) -> None:
     values = order_values(state, checkout_url="https://pay.example/c")
     words = Tags(renderer.page("order", values)).words
