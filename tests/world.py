@@ -17,6 +17,7 @@ import stripe
 from smi_desktop.adapters.stripe_webhooks import StripeSignatureVerifier
 from smi_desktop.adapters.template_renderer import JinjaRenderer
 from smi_desktop.config import Mode
+from smi_desktop.domain.errors import BadResultError
 from smi_desktop.domain.pricing import Resolution
 from smi_desktop.domain.tokens import new_key
 from smi_desktop.engine.runner import run_task
@@ -32,10 +33,10 @@ from smi_desktop.services.shop import (
 from smi_desktop.services.upscaling import find_source
 from smi_desktop.services.webhooks import Receipt, receive_stripe_event
 from smi_desktop.services.work import TaskKind
-from smi_desktop.store import orders, tasks
+from smi_desktop.store import alerts, orders, outbox, refunds, tasks
 from smi_desktop.store import settings as settings_rows
 from smi_desktop.store.database import Database
-from smi_desktop.store.models import Order, Task
+from smi_desktop.store.models import Alert, Order, OutboxMail, Refund, Task
 from tests.fakes.clock import FakeClock
 from tests.fakes.fetcher import FakeFetcher
 from tests.fakes.file_store import FakeFileStore
@@ -47,6 +48,13 @@ from tests.fakes.upscaler import FakeLocalUpscaler, FakeRemoteUpscaler
 
 WEBHOOK_SECRET = "whsec_test"
 LEASE = timedelta(seconds=60)
+PICTURE_KINDS = (
+    TaskKind.APPLY_EVENT,
+    TaskKind.SUBMIT_UPSCALE,
+    TaskKind.WATCH_UPSCALE,
+    TaskKind.COLLECT_RESULT,
+    TaskKind.UPSCALE_HERE,
+)
 
 
 class OwnWeb(FakeFetcher):
@@ -226,3 +234,57 @@ class World:
         """Return tasks, newest first."""
         with self.database.read() as session:
             return list(tasks.list_page(session, state=state, limit=1000))
+
+    # What goes wrong
+
+    def fail_picture(
+        self, order_id: str, *, error: str = "Your credits have been refunded."
+    ) -> Order:
+        """Let every upscaler of a paid order's route fail, without sending mail or money; return the order."""
+        self.local_upscaler.fail_next(BadResultError("Not enough memory for this picture."))
+        self.run_due(PICTURE_KINDS)
+        self.upscaler.fail(list(self.upscaler.jobs)[-1], error)
+        self.clock.advance(31)
+        self.run_due(PICTURE_KINDS)
+        return self.order(order_id)
+
+    def intent(self, order_id: str) -> str:
+        """Return the payment of an order at the provider."""
+        found = self.order(order_id).payment_intent_id
+        assert found is not None
+        return found
+
+    def tell(self, kind: str, order_id: str, **how: Any) -> Receipt:
+        """Deliver a signed event about an order's payment: its refund, its dispute."""
+        self.events += 1
+        about = {"id": f"about_{self.events}", "payment_intent": self.intent(order_id)}
+        body = {
+            "id": f"evt_{self.events}",
+            "object": "event",
+            "type": kind,
+            "livemode": False,
+            "data": {"object": about},
+        }
+        raw = json.dumps(body).encode()
+        return receive_stripe_event(self.shop, raw, self.sign(raw, **how))
+
+    def later(self, seconds: float) -> list[str]:
+        """Let time pass and do what is due then."""
+        self.clock.advance(seconds)
+        return self.run_due()
+
+    def refunds(self, order_id: str) -> list[Refund]:
+        """Return our lines about money that went back, oldest first."""
+        with self.database.read() as session:
+            return list(refunds.of_order(session, order_id))
+
+    def alerts(self) -> list[Alert]:
+        """Return what the owner is being told, oldest first."""
+        with self.database.read() as session:
+            return list(alerts.list_open(session))
+
+    def mails(self, order_id: str, kind: str | None = None) -> list[OutboxMail]:
+        """Return the mails about an order, of one kind if named, oldest first."""
+        with self.database.read() as session:
+            found = outbox.of_order(session, order_id)
+        return sorted((m for m in found if kind in {None, m.kind}), key=lambda mail: mail.id)

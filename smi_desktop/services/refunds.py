@@ -225,7 +225,11 @@ def fail_order(
     if order.payment_status == PaymentStatus.AUTHORIZED:
         release_money(shop, session, order)
     elif shop.settings().refund_on_failure:
-        plan_refund(session, order, cause=FAILURE, shop=shop, reason=for_customer)
+        planned = plan_refund(session, order, cause=FAILURE, shop=shop, reason=for_customer)
+        if planned is not None and planned.state in _NOT_BACK:
+            # An earlier failure's refund came to nothing; the same would happen again.
+            why = f"{reason} An earlier refund has failed, so none was tried again."
+            hold_order(session, order, HoldKind.REFUND_FAILED, why, at=now)
     else:
         hold_order(session, order, HoldKind.FAILED, reason, at=now)
     queue_failed_mail(shop, session, order)
