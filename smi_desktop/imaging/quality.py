@@ -299,6 +299,7 @@ def _areas(mask: Mask, smallest: int = _SMALLEST_AREA) -> list[npt.NDArray[np.in
     if not mask.any():
         return []
     labels = pyvips.Image.new_from_array(mask.astype(np.uint8)).labelregions().numpy()
+    labels = labels.reshape(mask.shape)  # of a single cell pyvips makes a bare number
     numbers, counts = np.unique(labels[mask], return_counts=True)
     large = sorted(zip(counts, numbers, strict=True), reverse=True)
     return [np.argwhere(labels == number) for count, number in large if count >= smallest]
