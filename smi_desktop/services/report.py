@@ -249,12 +249,12 @@ class _Tally:
     fees: dict[str, int] = field(default_factory=dict)
 
     def add_sales(self, sums: SaleSums) -> None:
-        self.sales += sums.count
+        self.sales += sums.sales
         self.sales_without_fee += sums.without_fee
         self.cost_micro_usd += sums.cost_micro_usd
         count, gross, refunded = self.revenue.get(sums.currency, (0, 0, 0))
         self.revenue[sums.currency] = (
-            count + sums.count,
+            count + sums.sales,
             gross + sums.gross_minor,
             refunded + sums.refunded_minor,
         )
@@ -357,17 +357,18 @@ def _measure_waiting(session: Session, span: Span) -> Waiting | None:
     begun = reports.first_and_last_begun(session, span)
     if begun is None:
         return None
+    counts_for = int(_CLICK_COUNTS_FOR.total_seconds())
     clicks = reports.clicks_as_made(session, begun[0] - _CLICK_COUNTS_FOR, begun[1])
-    click = next(clicks, None)
-    latest: dict[int, datetime] = {}
+    picture, clicked = next(clicks, (0, math.inf))
+    latest: dict[int, float] = {}
     seconds = array("q")
     for sale in reports.sales_as_begun(session, span):
-        while click is not None and click[1] <= sale.created_at:
-            latest[click[0]] = click[1]
-            click = next(clicks, None)
-        clicked_at = latest.get(sale.attachment_id)
-        if clicked_at is not None and sale.created_at - clicked_at <= _CLICK_COUNTS_FOR:
-            seconds.append(max(0, round((sale.paid_at - clicked_at).total_seconds())))
+        while clicked <= sale.begun:
+            latest[picture] = clicked
+            picture, clicked = next(clicks, (0, math.inf))
+        began = latest.get(sale.attachment_id, -math.inf)
+        if sale.begun - began <= counts_for:
+            seconds.append(max(0, sale.paid - int(began)))
     if not seconds:
         return None
     in_order = sorted(seconds)

@@ -7,10 +7,10 @@ A span is [since, until), aware. A sale is an order whose `paid_at` lies in the 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -20,17 +20,20 @@ from sqlalchemy import (
     and_,
     case,
     func,
+    literal_column,
     not_,
     select,
 )
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from smi_desktop.store.models import Click, Image, Order, PlainText, Upscale
 
 _AnySelect: TypeAlias = Select[*tuple[Any, ...]]
+_Moment: TypeAlias = InstrumentedAttribute[datetime] | InstrumentedAttribute[datetime | None]
+_QUARTER_SECONDS: Final = 900
 _ROWS_AT_ONCE: Final = 2_000
 
 
@@ -43,8 +46,7 @@ class Span:
     livemode: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
+class Thing(NamedTuple):
     """What was sold: a picture on a post in a size. A click knows no size, an order may know no post."""
 
     attachment_id: int
@@ -52,12 +54,11 @@ class Thing:
     resolution: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SaleSums:
+class SaleSums(NamedTuple):
     """What some sales of one currency add up to.
 
     Attributes:
-        count: How many sales.
+        sales: How many.
         currency: The currency that they were paid in.
         gross_minor: Paid, in its minor units.
         refunded_minor: Of that gone back, whenever it went.
@@ -67,7 +68,7 @@ class SaleSums:
         cost_micro_usd: What the formula says that the pictures made cost, in millionths of a US dollar.
     """
 
-    count: int
+    sales: int
     currency: str
     gross_minor: int
     refunded_minor: int
@@ -77,13 +78,15 @@ class SaleSums:
     cost_micro_usd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
-    """The moments of one sale."""
+class Sale(NamedTuple):
+    """When one sale began as a checkout and when it was paid, in whole seconds since 1970.
+
+    Like the groups above it is a tuple, and its moments are numbers: there may be a hundred thousand.
+    """
 
     attachment_id: int
-    created_at: datetime
-    paid_at: datetime
+    begun: int
+    paid: int
 
 
 def see_one_moment(session: Session) -> None:
@@ -97,10 +100,8 @@ def see_one_moment(session: Session) -> None:
 
 def clicks_by_quarter(session: Session, span: Span) -> Iterator[tuple[int, int]]:
     """Give (epoch seconds of a quarter's beginning, people's clicks in it)."""
-    query = _clicks(select(_Quarter(Click.at).label("quarter"), func.count()), span).group_by(
-        "quarter"
-    )
-    return ((quarter, count) for quarter, count in _stream(session, query))
+    query = _clicks(select(_quarter(Click.at), func.count()), span).group_by("quarter")
+    return ((quarter * _QUARTER_SECONDS, count) for quarter, count in _stream(session, query))
 
 
 def clicks_by_thing(session: Session, span: Span) -> Iterator[tuple[Thing, int]]:
@@ -112,10 +113,8 @@ def clicks_by_thing(session: Session, span: Span) -> Iterator[tuple[Thing, int]]
 
 def checkouts_by_quarter(session: Session, span: Span) -> Iterator[tuple[int, int]]:
     """Give (epoch seconds of a quarter's beginning, checkouts begun in it)."""
-    query = _begun(
-        select(_Quarter(Order.created_at).label("quarter"), func.count()), span
-    ).group_by("quarter")
-    return ((quarter, count) for quarter, count in _stream(session, query))
+    query = _begun(select(_quarter(Order.created_at), func.count()), span).group_by("quarter")
+    return ((quarter * _QUARTER_SECONDS, count) for quarter, count in _stream(session, query))
 
 
 def checkouts_by_thing(session: Session, span: Span) -> Iterator[tuple[Thing, int]]:
@@ -126,9 +125,10 @@ def checkouts_by_thing(session: Session, span: Span) -> Iterator[tuple[Thing, in
 
 def sales_by_quarter(session: Session, span: Span) -> Iterator[tuple[int, SaleSums]]:
     """Give the sales of each quarter, apart for each pair of currencies."""
-    quarter = _Quarter(Order.paid_at).label("quarter")
-    query = _sold(select(quarter, *_sums()), span).group_by("quarter", *_CURRENCIES)
-    return ((begin, _sale_sums(sums)) for begin, *sums in _stream(session, query))
+    query = _sold(select(_quarter(Order.paid_at), *_sums()), span).group_by("quarter", *_CURRENCIES)
+    return (
+        (quarter * _QUARTER_SECONDS, _sale_sums(sums)) for quarter, *sums in _stream(session, query)
+    )
 
 
 def sales_by_thing(session: Session, span: Span) -> Iterator[tuple[Thing, SaleSums]]:
@@ -176,7 +176,9 @@ def customers(session: Session, span: Span) -> tuple[int, int]:
 
 def sales_as_begun(session: Session, span: Span) -> Iterator[Sale]:
     """Give the span's sales in the order in which their checkouts began."""
-    query = _sold(select(Order.attachment_id, Order.created_at, Order.paid_at), span)
+    query = _sold(
+        select(Order.attachment_id, _Seconds(Order.created_at), _Seconds(Order.paid_at)), span
+    )
     return (Sale(*row) for row in _stream(session, query.order_by(Order.created_at)))
 
 
@@ -187,28 +189,27 @@ def first_and_last_begun(session: Session, span: Span) -> tuple[datetime, dateti
     return None if first is None else (first, last)
 
 
-def clicks_as_made(
-    session: Session, since: datetime, until: datetime
-) -> Iterator[tuple[int, datetime]]:
-    """Give (attachment id, moment) of people's clicks in [since, until], oldest first."""
+def clicks_as_made(session: Session, since: datetime, until: datetime) -> Iterator[tuple[int, int]]:
+    """Give (attachment id, epoch seconds) of people's clicks in [since, until], oldest first."""
     query = (
-        select(Click.attachment_id, Click.at)
+        select(Click.attachment_id, _Seconds(Click.at))
         .where(Click.at >= since, Click.at <= until, Click.bot.is_(False))
         .order_by(Click.at)
     )
     return ((picture, at) for picture, at in _stream(session, query))
 
 
-def titles(session: Session, wanted: Container[int], span: Span) -> dict[int, str]:
+def titles(session: Session, wanted: Collection[int], span: Span) -> dict[int, str]:
     """Return the pictures' titles: the catalogue's, or for one that has left it that of the span's orders."""
-    bought = select(Order.attachment_id, func.max(Order.title)).group_by(Order.attachment_id)
-    listed = select(Image.attachment_id, Image.title)
-    return {
-        number: title
-        for query in (_begun(bought, span), _sold(bought, span), listed)
-        for number, title in _stream(session, query)
-        if number in wanted
-    }
+    listed = _stream(session, select(Image.attachment_id, Image.title))
+    found = {number: title for number, title in listed if number in wanted}
+    if len(found) < len(wanted):
+        bought = select(Order.attachment_id, func.max(Order.title)).group_by(Order.attachment_id)
+        for query in (_begun(bought, span), _sold(bought, span)):
+            for number, title in _stream(session, query):
+                if number in wanted:
+                    found.setdefault(number, title)
+    return found
 
 
 _THING: Final = (Order.attachment_id, Order.post_id, Order.resolution)
@@ -232,30 +233,35 @@ def _sums() -> tuple[ColumnElement[Any], ...]:
 
 def _sale_sums(row: list[Any]) -> SaleSums:
     """Build the sums. PostgreSQL adds up to a Decimal, SQLite to an int."""
-    count, currency, gross, refunded, fee_currency, fee, without_fee, cost = row
+    sales, currency, gross, refunded, fee_currency, fee, without_fee, cost = row
     return SaleSums(
-        count, currency, int(gross), int(refunded), fee_currency, int(fee), int(without_fee), int(cost)
+        sales, currency, int(gross), int(refunded), fee_currency, int(fee), int(without_fee), int(cost)
     )  # fmt: skip
 
 
-class _Quarter(FunctionElement[int]):
-    """The beginning of a moment's quarter of an hour, in seconds since 1970 in UTC."""
+class _Seconds(FunctionElement[int]):
+    """A moment in whole seconds since 1970 in UTC, rounded down."""
 
     inherit_cache = True
     type = BigInteger()
 
 
-@compiles(_Quarter, "sqlite")
-def _quarter_in_sqlite(element: _Quarter, compiler: SQLCompiler, **how: object) -> str:
-    # Without the fraction: strftime would round the last half millisecond up into the next quarter.
+@compiles(_Seconds, "sqlite")
+def _seconds_in_sqlite(element: _Seconds, compiler: SQLCompiler, **how: object) -> str:
+    # Without the fraction: strftime would round the last half millisecond up, into the next day at worst.
     moment = compiler.process(element.clauses, **how)
-    return f"CAST(strftime('%s', substr({moment}, 1, 19)) AS INTEGER) / 900 * 900"
+    return f"CAST(strftime('%s', substr({moment}, 1, 19)) AS INTEGER)"
 
 
-@compiles(_Quarter, "postgresql")
-def _quarter_in_postgresql(element: _Quarter, compiler: SQLCompiler, **how: object) -> str:
+@compiles(_Seconds, "postgresql")
+def _seconds_in_postgresql(element: _Seconds, compiler: SQLCompiler, **how: object) -> str:
     moment = compiler.process(element.clauses, **how)
-    return f"CAST(floor(extract(epoch FROM {moment}) / 900) * 900 AS bigint)"
+    return f"CAST(floor(extract(epoch FROM {moment})) AS bigint)"
+
+
+def _quarter(moment: _Moment) -> ColumnElement[int]:
+    """Return a moment's quarter of an hour as a number that counts them since 1970."""
+    return (_Seconds(moment) // literal_column(str(_QUARTER_SECONDS), BigInteger)).label("quarter")
 
 
 def _clicks(query: _AnySelect, span: Span) -> _AnySelect:

@@ -149,11 +149,11 @@ def test_sales_and_clicks_are_read_in_the_order_of_time(database: Database) -> N
         span = reports.first_and_last_begun(session, SPAN)
         clicked = list(reports.clicks_as_made(session, BEGIN - MINUTE, BEGIN))
     assert sales == [
-        Sale(2, BEGIN - MINUTE, BEGIN + 11 * MINUTE),
-        Sale(1, BEGIN + 9 * MINUTE, BEGIN + 10 * MINUTE),
+        Sale(2, epoch(BEGIN - MINUTE), epoch(BEGIN + 11 * MINUTE)),
+        Sale(1, epoch(BEGIN + 9 * MINUTE), epoch(BEGIN + 10 * MINUTE)),
     ]
     assert span == (BEGIN - MINUTE, BEGIN + 9 * MINUTE)
-    assert clicked == [(1, BEGIN - MINUTE), (1, BEGIN)]
+    assert clicked == [(1, epoch(BEGIN - MINUTE)), (1, epoch(BEGIN))]
 
 
 def test_a_title_comes_from_the_catalogue_or_else_from_the_orders(database: Database) -> None:
