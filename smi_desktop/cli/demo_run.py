@@ -1,4 +1,4 @@
-"""Playing the rehearsal through as customers: bought twice, declined, abandoned, expired and cleaned up.
+"""Playing the rehearsal through as customers: bought, declined, refunded, held, renewed, cleaned up.
 
 Everything goes over real HTTP and SMTP to the shop's own processes. A step that does not come out as it
 should ends the demo with what was expected, what came, and the end of the logs.
@@ -7,18 +7,16 @@ should ends the demo with what was expected, what came, and the end of the logs.
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import pyvips
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from smi_desktop.bootstrap import open_shop
+from smi_desktop.cli.demo_steps import Report, check_out, choose_upscaler
+from smi_desktop.cli.demo_trouble import play_trouble
 from smi_desktop.cli.rehearsal import Rehearsal, SampleImage
 from smi_desktop.cli.root import print_json
 from smi_desktop.domain.errors import ConfigurationError, SmiError
@@ -34,43 +32,10 @@ from smi_desktop.sandbox.customer import (
     expect,
 )
 from smi_desktop.store import clicks, downloads, orders
-from smi_desktop.store import settings as settings_rows
 from smi_desktop.store.models import Order
 
 _HOUR = 3600.0
 _WORK_SECONDS = 300.0
-
-
-class Report:
-    """Prints one line a step with its time, and remembers them for JSON."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.steps: list[dict[str, Any]] = []
-        self._quiet = quiet
-        self._started = time.monotonic()
-        self.console = Console(stderr=quiet, highlight=False)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Time a step; the function that it gives adds what was seen."""
-        seen: list[str] = []
-        began = time.monotonic()
-        yield seen.append
-        seconds = time.monotonic() - began
-        self.steps.append({"step": name, "seconds": round(seconds, 3), "seen": seen})
-        if not self._quiet:
-            detail = f": {'; '.join(seen)}" if seen else ""
-            click.echo(f"{len(self.steps):>3}  {seconds:6.2f} s  {name}{detail}")
-
-    def heading(self, text: str) -> None:
-        """Begin a part of the demo."""
-        if not self._quiet:
-            click.echo(f"\n{text}")
-
-    @property
-    def seconds(self) -> float:
-        """How long all of it has taken."""
-        return time.monotonic() - self._started
 
 
 def run_demo(shop: Rehearsal, *, as_json: bool) -> bool:
@@ -104,14 +69,17 @@ def _play(shop: Rehearsal, report: Report) -> None:
         saw(f"{len(shop.images)} pictures in the catalogue")
     small, other = _smallest(shop, 2)
     report.heading("Jo buys a picture that Upsampler enlarges 4 times")
-    link = _buy(shop, report, Customer(shop.relay_url, shop.mailbox_dir, "jo@example.com"), small)
+    link, job_id = _buy(
+        shop, report, Customer(shop.relay_url, shop.mailbox_dir, "jo@example.com"), small
+    )
     report.heading("Ann buys one that this machine enlarges 4 times")
-    _choose_upscaler(shop, "embedded")
+    choose_upscaler(shop, "embedded")
     _buy(shop, report, Customer(shop.relay_url, shop.mailbox_dir, "ann@example.com"), other)
     report.heading("Cas has a card that is declined, and gives up")
     _give_up(shop, report, Customer(shop.relay_url, shop.mailbox_dir, "cas@example.com"), small)
+    play_trouble(shop, report, small)
     report.heading("A day passes")
-    _expire(shop, report, link)
+    _expire(shop, report, link, job_id)
 
 
 def _refuse_a_past(shop: Rehearsal) -> None:
@@ -123,8 +91,10 @@ def _refuse_a_past(shop: Rehearsal) -> None:
             )
 
 
-def _buy(shop: Rehearsal, report: Report, customer: Customer, image: SampleImage) -> str:
-    purchase, size = _check_out(report, customer, image)
+def _buy(
+    shop: Rehearsal, report: Report, customer: Customer, image: SampleImage
+) -> tuple[str, str]:
+    purchase, size = check_out(report, customer, image)
     with report.step("Paid on the card page") as saw:
         answer = customer.pay(purchase, GOOD_CARD)
         page = customer.return_to_shop(answer)
@@ -154,31 +124,7 @@ def _buy(shop: Rehearsal, report: Report, customer: Customer, image: SampleImage
             while not _is_downloaded(shop, purchase.job_id):
                 wait()
         saw("every byte was handed out")
-    return link
-
-
-def _check_out(
-    report: Report, customer: Customer, image: SampleImage
-) -> tuple[Purchase, dict[str, int]]:
-    with report.step("Clicked the button") as saw:
-        customer.click(image.attachment_id, image.post_id)
-        saw(f"{image.title}, {image.width} × {image.height} pixels")
-    with report.step("Saw live prices") as saw:
-        answer = customer.prices(image.attachment_id, image.post_id)
-        offers = answer["pricing"]
-        for size, offer in offers.items():
-            saw(f"{size} {offer['customer_price']:.2f} {offer['currency'].upper()}")
-        for size, why in answer["unavailable"].items():
-            saw(f"{size} not for sale: {why}")
-    with report.step("Started the checkout") as saw:
-        purchase = customer.start_checkout(
-            image.attachment_id, image.post_id, "4x", answer["quote_id"]
-        )
-        expect(
-            purchase.amount == offers["4x"]["customer_price"], "the charge is not the price shown"
-        )
-        saw(f"the price shown is the price charged: {purchase.amount:.2f}")
-    return purchase, offers["4x"]["output_dimensions"]
+    return link, purchase.job_id
 
 
 def _watch(report: Report, customer: Customer, purchase: Purchase) -> dict[str, Any]:
@@ -223,7 +169,7 @@ def _watch_in_lines(report: Report, customer: Customer, purchase: Purchase) -> d
 
 
 def _give_up(shop: Rehearsal, report: Report, customer: Customer, image: SampleImage) -> None:
-    purchase, _ = _check_out(report, customer, image)
+    purchase, _ = check_out(report, customer, image)
     with report.step("Card declined") as saw:
         answer = customer.pay(purchase, DECLINED_CARD)
         expect(answer.status_code == 402, f"the card page answers {answer.status_code}, not 402")
@@ -238,7 +184,7 @@ def _give_up(shop: Rehearsal, report: Report, customer: Customer, image: SampleI
         saw("two hours later the checkout has expired and the order is abandoned")
 
 
-def _expire(shop: Rehearsal, report: Report, link: str) -> None:
+def _expire(shop: Rehearsal, report: Report, link: str, job_id: str) -> None:
     customer = Customer(shop.relay_url, shop.mailbox_dir, "jo@example.com")
     with report.step("Link still good after two hours") as saw:
         expect(customer.try_link(link) == 200, "the link has ended too early")
@@ -248,6 +194,13 @@ def _expire(shop: Rehearsal, report: Report, link: str) -> None:
         answer = customer.try_link(link)
         expect(answer == 410, f"the expired link answers {answer}, not 410")
         saw("410 Gone; the file is kept for a grace of 72 hours")
+    with report.step("Renewed by the customer himself") as saw:
+        renewed = customer.renew(job_id)
+        expect(renewed["download_url"] == link, "the renewed link has another address")
+        expect(customer.try_link(link) == 200, "the renewed link does not work")
+        shop.advance_clock(25 * _HOUR)
+        expect(customer.try_link(link) == 410, "the renewed link has not ended")
+        saw("the link of the mail worked for another 24 hours, then ended")
     with report.step("Cleaned up") as saw:
         shop.advance_clock(73 * _HOUR)
         files = shop.data_dir / "files" / "results"
@@ -267,7 +220,7 @@ def _sum_up(shop: Rehearsal, report: Report) -> dict[str, Any]:
         requests_made = sum(len(downloads.of_order(session, row.id)) for row in rows)
     by_status = [row.status for row in rows]
     expect(
-        sorted(by_status) == ["abandoned", "completed", "completed"],
+        sorted(by_status) == ["abandoned", *["completed"] * 4, "refunded"],
         f"the orders end as {by_status}",
     )
     paid = [row for row in rows if row.paid_minor is not None]
@@ -281,7 +234,10 @@ def _sum_up(shop: Rehearsal, report: Report) -> dict[str, Any]:
         if intent["status"] == "succeeded"
     )
     expect(taken == captured.amount_minor, f"Stripe took {taken}, the books say {captured}")
-    expect(not state["refunds"], "there are refunds that nobody asked for")
+    back = Money(sum(row.refunded_minor for row in rows), currency)
+    sent = sum(row["amount"] for row in state["refunds"] if row["status"] == "succeeded")
+    expect(sent == back.amount_minor, f"Stripe sent {sent} back, the books say {back}")
+    expect(len(state["refunds"]) == 1, f"there are {len(state['refunds'])} refunds, not 1")
     report.heading("Orders")
     if not report.console.stderr:
         for row in rows:
@@ -290,13 +246,16 @@ def _sum_up(shop: Rehearsal, report: Report) -> dict[str, Any]:
     totals = {
         "captured": str(captured),
         "captured_at_stripe": str(Money(taken, currency)),
+        "refunded": str(back),
+        "net": str(captured - back),
         "upscaling_cost_usd": cost / 1_000_000,
         "clicks": people,
         "download_requests": requests_made,
         "seconds": round(report.seconds, 1),
     }
     if not report.console.stderr:
-        click.echo(f"     captured {captured}, the same as Stripe's books; refunds none")
+        click.echo(f"     captured {captured}, refunded {back}, the same as Stripe's books")
+        click.echo(f"     net {captured - back}")
         click.echo(f"     upscaling cost {cost / 1_000_000:.2f} USD by the price formula")
         click.echo(
             f"     {people} clicks, {len(rows)} checkouts, {len(paid)} sales, "
@@ -326,13 +285,6 @@ def _print_logs(shop: Rehearsal) -> None:
 
 def _smallest(shop: Rehearsal, count: int) -> list[SampleImage]:
     return sorted(shop.images, key=lambda image: image.width * image.height)[:count]
-
-
-def _choose_upscaler(shop: Rehearsal, name: str) -> None:
-    with open_shop(shop.config()) as opened, opened.database.write() as session:
-        settings_rows.save(session, {"upscaler": name}, now=opened.now())
-    # The relay takes settings for current for a second.
-    time.sleep(1.1)
 
 
 def _is_downloaded(shop: Rehearsal, job_id: str) -> bool:

@@ -166,6 +166,24 @@ class Customer:
             time.sleep(_LOOK_SECONDS)
         raise UnexpectedError(f"no mail with a link reached {self.address}")
 
+    def wait_for_words(self, subject: str, seconds: float) -> str:
+        """Wait for a mail whose subject holds some words; return its text."""
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
+            for message in self._mails():
+                text = message.get_body(("plain",))
+                if text is not None and subject.lower() in str(message["Subject"]).lower():
+                    return str(text.get_content())
+            time.sleep(_LOOK_SECONDS)
+        raise UnexpectedError(f"no mail about '{subject}' reached {self.address}")
+
+    def renew(self, job_id: str) -> dict[str, Any]:
+        """Ask for an ended link to live again; return how the order stands."""
+        answer = self._http.post(f"{self._relay}/order/{job_id}/renew", timeout=10)
+        expect(answer.status_code == 200, f"renewing answers {answer.status_code}")
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
     def download(self, link: str) -> Delivery:
         """Fetch the file whole."""
         answer = self._http.get(link, timeout=60)

@@ -246,7 +246,8 @@ def _record_payment(
         return
     other = _bought_before(session, order, checkout)
     doubt = _find_doubt(order, facts, other)
-    paid = checkout.amount_total
+    # What the payment itself says, since that is what can go back.
+    paid = facts.payment.amount if facts.payment else checkout.amount_total
     order.paid_minor = paid.amount_minor if paid else 0
     order.paid_currency = paid.currency if paid else order.currency
     if other is None:

@@ -28,7 +28,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_demo_sells_declines_expires_and_cleans_up() -> None:
+def test_the_demo_sells_declines_refunds_holds_renews_and_cleans_up() -> None:
     done = run("demo", "--headless")
     assert done.returncode == 0, done.stderr
     for step in (
@@ -40,7 +40,13 @@ def test_the_demo_sells_declines_expires_and_cleans_up() -> None:
         "Followed the link",
         "Card declined",
         "Left the card page",
+        "Failed, and refunded by itself",
+        "Explained in a mail",
+        "Made here instead",
+        "Held for a person",
+        "Released by the owner",
         "Link expired after 24 hours",
+        "Renewed by the customer himself",
         "Cleaned up",
         "the same as Stripe's books",
     ):
