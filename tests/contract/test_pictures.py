@@ -17,6 +17,7 @@ from smi_desktop.services.ports import ImageReader, LocalUpscaler, QualityLimits
 from tests.fakes import FakeImageReader, FakeLocalUpscaler, fake_image
 
 ENOUGH = 10**8
+FIGURES = {"ssim", "delta_e", "black_tiles", "repeated_tiles", "strange_tiles"}
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Pictures:
     upscaler: LocalUpscaler
     draw: Callable[[Path, int, int], None]
     draw_blank: Callable[[Path, int, int], None]
+    draw_tinted: Callable[[Path, int, int], None]
 
 
 def _draw_fake(path: Path, width: int, height: int) -> None:
@@ -38,9 +40,26 @@ def _draw_fake_blank(path: Path, width: int, height: int) -> None:
     path.write_bytes(fake_image(width, height, content="blank"))
 
 
+def _draw_fake_tinted(path: Path, width: int, height: int) -> None:
+    path.write_bytes(fake_image(width, height, content="tinted"))
+
+
 def _draw_real(path: Path, width: int, height: int) -> None:
-    picture = pyvips.Image.gaussnoise(width, height, mean=128, sigma=40)
-    picture.cast("uchar").bandjoin([128, 60]).copy(interpretation="srgb").write_to_file(str(path))
+    _ramps(width, height).bandjoin([128, 60]).cast("uchar").copy(
+        interpretation="srgb"
+    ).write_to_file(str(path))
+
+
+def _draw_real_tinted(path: Path, width: int, height: int) -> None:
+    _ramps(width, height).bandjoin([60, 128]).cast("uchar").copy(
+        interpretation="srgb"
+    ).write_to_file(str(path))
+
+
+def _ramps(width: int, height: int) -> pyvips.Image:
+    """Return one band that shows the same at every size."""
+    places = pyvips.Image.xyz(width, height)
+    return places[0] * (100 / width) + places[1] * (100 / height) + 20
 
 
 def _draw_real_blank(path: Path, width: int, height: int) -> None:
@@ -58,9 +77,16 @@ def process_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process
 @pytest.fixture(params=["fake", "real"])
 def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Pictures:
     if request.param == "fake":
-        return Pictures(FakeImageReader(), FakeLocalUpscaler(), _draw_fake, _draw_fake_blank)
+        return Pictures(
+            FakeImageReader(),
+            FakeLocalUpscaler(),
+            _draw_fake,
+            _draw_fake_blank,
+            _draw_fake_tinted,
+        )
     reader: ProcessImageReader = request.getfixturevalue("process_reader")
-    return Pictures(reader, EmbeddedUpscaler(tmp_path / "work"), _draw_real, _draw_real_blank)
+    upscaler = EmbeddedUpscaler(tmp_path / "work")
+    return Pictures(reader, upscaler, _draw_real, _draw_real_blank, _draw_real_tinted)
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".png", "png"), (".jpg", "jpeg")])
@@ -143,11 +169,13 @@ def test_a_result_that_is_wrong_is_not_delivered(
 
 
 @pytest.mark.parametrize("limits", [QualityLimits(), None])
-def test_a_blank_result_is_written_and_doubted_where_limits_are_set(
-    pictures: Pictures, tmp_path: Path, limits: QualityLimits | None
+@pytest.mark.parametrize("fault", ["", "blank", "tinted"])
+def test_a_doubtful_result_is_written_and_told_of_where_limits_are_set(
+    pictures: Pictures, tmp_path: Path, limits: QualityLimits | None, fault: str
 ) -> None:
+    draw = {"": pictures.draw, "blank": pictures.draw_blank, "tinted": pictures.draw_tinted}[fault]
     pictures.draw(tmp_path / "source.png", 20, 15)
-    pictures.draw_blank(tmp_path / "result.png", 80, 60)
+    draw(tmp_path / "result.png", 80, 60)
     facts = pictures.reader.finish_result(
         tmp_path / "result.png",
         tmp_path / "source.png",
@@ -159,7 +187,27 @@ def test_a_blank_result_is_written_and_doubted_where_limits_are_set(
         limits=limits,
     )
     assert (tmp_path / "delivered.png").stat().st_size == facts.bytes
-    assert any("blank" in doubt for doubt in facts.doubts) == (limits is not None)
+    assert set(facts.figures) == (FIGURES if limits else set())
+    words = {"": "", "blank": "blank", "tinted": "colours differ"}[fault] if limits else ""
+    assert bool(facts.doubts) == bool(words)
+    assert not words or any(words in doubt for doubt in facts.doubts)
+
+
+def test_a_wider_limit_lets_other_colours_through(pictures: Pictures, tmp_path: Path) -> None:
+    pictures.draw(tmp_path / "source.png", 20, 15)
+    pictures.draw_tinted(tmp_path / "result.png", 80, 60)
+    facts = pictures.reader.finish_result(
+        tmp_path / "result.png",
+        tmp_path / "source.png",
+        tmp_path / "delivered.png",
+        width=80,
+        height=60,
+        format="png",
+        jpeg_quality=95,
+        limits=QualityLimits(min_ssim=0, max_delta_e=200.0, max_repeated_tiles=99),
+    )
+    assert facts.doubts == ()
+    assert facts.figures["delta_e"] > QualityLimits().max_delta_e
 
 
 def test_a_picture_is_enlarged_by_the_factor(pictures: Pictures, tmp_path: Path) -> None:

@@ -101,12 +101,16 @@ class FakeImageReader(Scripted):
 
 
 def _judged(content: str, limits: QualityLimits) -> tuple[tuple[str, ...], dict[str, float]]:
-    figures = {"ssim": 1.0, "delta_e": 0.0, "black_tiles": 0.0, "repeated_tiles": 0.0}
+    tiles = dict.fromkeys(("black_tiles", "repeated_tiles", "strange_tiles"), 0.0)
+    figures = {"ssim": 1.0, "delta_e": 0.0, **tiles}
     if content == "blank":
         return ("The result is blank: it shows one colour only.",), figures | {"ssim": 0.0}
-    if content == "tinted" and limits.max_delta_e < _TINT:
-        figures["delta_e"] = _TINT
-        return (
-            f"The colours differ from the original (ΔE {_TINT}; {limits.max_delta_e} is allowed).",
-        ), figures
-    return (), figures
+    if content != "tinted":
+        return (), figures
+    figures["delta_e"] = _TINT
+    allowed = limits.max_delta_e
+    if allowed >= _TINT:
+        return (), figures
+    return (
+        f"The colours differ from the original (ΔE {_TINT}; {allowed:.1f} is allowed).",
+    ), figures
