@@ -246,6 +246,13 @@ def test_a_disputed_order_is_not_called_an_expired_link(renderer: JinjaRenderer)
     assert "Download" not in words
 
 
+def test_nobody_gets_back_what_he_never_paid(renderer: JinjaRenderer) -> None:
+    values = order_values("held", status="failed", refund_state="released", paid_at=None)
+    words = Tags(renderer.page("order", values)).words
+    assert "Nothing was charged so far." in words
+    assert "back" not in words
+
+
 def test_money_back_for_a_delivered_picture_does_not_say_that_it_failed(
     renderer: JinjaRenderer,
 ) -> None:
