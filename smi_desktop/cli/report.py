@@ -31,9 +31,13 @@ _DAY: Final = click.DateTime(["%Y-%m-%d"])
 
 
 @cli.command()
-@click.option("--from", "first", type=_DAY, help="First day, such as 2026-11-01.")
-@click.option("--to", "last", type=_DAY, help="Last day; today if left out.")
-@click.option("--by", type=click.Choice([grouping.value for grouping in Grouping]))
+@click.option("--from", "first", type=_DAY, metavar="DATE", help="First day, such as 2026-11-01.")
+@click.option("--to", "last", type=_DAY, metavar="DATE", help="Last day; today if left out.")
+@click.option(
+    "--by",
+    type=click.Choice([grouping.value for grouping in Grouping]),
+    help="Print the whole table of these.",
+)
 @click.option(
     "--csv", "as_csv", is_flag=True, help="Print the table of --by as CSV; of days if left out."
 )
@@ -118,10 +122,10 @@ def _summary(made: Report) -> list[tuple[str, object]]:
         ]
     rows += [("Stripe's fees", fee) for fee in total.fees]
     if total.sales_without_fee:
-        rows.append(("  fee not known", f"{total.sales_without_fee:,} sales"))
+        rows.append(("  fee not known for", f"{total.sales_without_fee:,} of the sales"))
     rows += [
         ("Upscaling cost", f"{_usd(total.cost_micro_usd)} by the formula"),
-        ("", f"{_usd(made.credits_micro_usd)} for {made.credits:,} credits taken"),
+        ("", f"{_usd(made.credits_micro_usd)} by credits taken ({made.credits:,})"),
         ("Popular size", made.popular_size or "none"),
         ("Customers", f"{made.customers:,}, {made.repeat_customers:,} of them bought again"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -66,6 +67,22 @@ def test_what_lies_outside_of_the_span_and_bots_are_left_out(database: Database)
         assert reports.customers(session, SPAN) == (0, 0)
         assert reports.credits_taken(session, SPAN) == 0
         assert [sums.currency for _, sums in reports.sales_by_quarter(session, LIVE)] == ["eur"]
+
+
+def test_clicks_that_come_at_once_are_all_counted(database: Database) -> None:
+    together = threading.Barrier(50)
+
+    def work() -> None:
+        together.wait()
+        add_clicks(database, BEGIN)
+
+    threads = [threading.Thread(target=work) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert list(reports.clicks_by_quarter(session, SPAN)) == [(epoch(BEGIN), 50)]
 
 
 def test_sales_are_summed_apart_for_each_pair_of_currencies(database: Database) -> None:
