@@ -22,7 +22,7 @@ from smi_desktop.services.order_states import hold_order, lock_order, move_order
 from smi_desktop.services.prices import EMBEDDED
 from smi_desktop.services.refunds import left_to_refund, plan_refund, release_money
 from smi_desktop.services.shop import Shop
-from smi_desktop.store import orders, refunds, timeline
+from smi_desktop.store import orders, refunds, tasks, timeline
 from smi_desktop.store.models import Order
 
 OWNER = "owner"
@@ -49,6 +49,8 @@ def hold(shop: Shop, order_id: str, reason: str) -> None:
 def release(shop: Shop, order_id: str) -> None:
     """End a hold and let the order go on where it was; a picture in doubt is delivered.
 
+    Work of the order that was given up begins anew: it may be the refund, or the taking of the money.
+
     Raises:
         NotFoundError: There is no such order.
         IllegalTransitionError: It is not held, or disputed.
@@ -62,6 +64,7 @@ def release(shop: Shop, order_id: str) -> None:
                 "This payment is disputed. The order goes on by itself when you win the dispute."
             )
         release_order(session, order, "Released.", at=shop.now(), actor=OWNER)
+        tasks.revive(session, order.id, shop.now())
         go_on(shop, session, order)
 
 

@@ -222,6 +222,16 @@ def get_locked(session: Session, task_id: int) -> Task | None:
     return session.get(Task, task_id, with_for_update=True)
 
 
+def revive(session: Session, order_id: str, now: datetime) -> None:
+    """Begin an order's given-up work anew."""
+    session.execute(
+        update(Task)
+        .where(Task.order_id == order_id, Task.state == "dead")
+        .values(state="ready", run_at=now, failures=0, deaths=0, finished_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def is_any_open(session: Session, order_id: str, kinds: Collection[str]) -> bool:
     """Tell whether work of one of these kinds is still to be done for an order."""
     query = select(Task.id).where(
