@@ -112,20 +112,30 @@ def _check_size(result: Path, width: int, height: int) -> None:
 
 
 def _read_whole(result: Path, source: Path, *, compared: bool) -> quality.Likeness | None:
-    """Decode the result to its end, in one pass, and compare it on the way if that is wanted."""
+    """Decode the result to its end, in one pass, and compare it on the way if that is wanted.
+
+    Returns:
+        None if nothing was compared, which may be because the source cannot be decoded any more.
+    """
     image = open_picture(result, max_pixels=sys.maxsize).image
-    if not compared:
-        try:
-            image.avg()
-        except pyvips.Error as error:
-            raise unreadable(error) from error
-        return None
     original = open_picture(source, max_pixels=MAX_SOURCE_PIXELS).image
     size = quality.compared_size(original, image)
-    # A result without a profile gets the source's: these are the colours that the customer will see.
-    return quality.compare(
-        quality.shrunk_lab(original, size), quality.shrunk_lab(image, size, profile_of(original))
-    )
+    small = _shrunk_or_none(original, size) if compared else None
+    if small is not None:
+        # A result without a profile gets the source's: these are the colours that will be seen.
+        return quality.compare(small, quality.shrunk_lab(image, size, profile_of(original)))
+    try:
+        image.avg()
+    except pyvips.Error as error:
+        raise unreadable(error) from error
+    return None
+
+
+def _shrunk_or_none(original: pyvips.Image, size: tuple[int, int]) -> quality.Plane | None:
+    try:
+        return quality.shrunk_lab(original, size)
+    except InvalidInputError:
+        return None
 
 
 def _judgement(
@@ -134,8 +144,12 @@ def _judgement(
     original: pyvips.Image,
     written: pyvips.Image,
 ) -> Mapping[str, Any]:
-    if likeness is None or limits is None:
+    if limits is None:
         return {"doubts": (), "figures": {}}
+    if likeness is None:
+        # That our copy is damaged is not the fault of the result, which may be what was ordered.
+        doubt = "The original cannot be read any more, so the result was not compared with it."
+        return {"doubts": (doubt,), "figures": {}}
     doubts = quality.doubts_of(likeness, limits)
     if profile_of(original) is not None and profile_of(written) is None:
         doubts += ("The original's colour profile is missing in the result.",)

@@ -385,3 +385,27 @@ def test_a_result_that_ends_early_is_refused_while_it_is_compared(
             limits=LIMITS,
         )
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_good_result_of_an_original_that_got_damaged_is_written_and_doubted(
+    tmp_path: Path,
+) -> None:
+    whole = CAT.read_bytes()
+    source = tmp_path / "damaged.png"
+    source.write_bytes(whole[: len(whole) // 2])
+
+    facts = judged(source, enlarged(CAT), tmp_path)
+
+    assert facts["doubts"] == (
+        "The original cannot be read any more, so the result was not compared with it.",
+    )
+    assert (tmp_path / "out.png").exists()
+
+
+def test_a_nearly_plain_picture_may_come_back_plain(tmp_path: Path) -> None:
+    pixels = np.full((100, 100, 3), 90)
+    pixels[:50] += 1
+    source = tmp_path / "source.png"
+    picture(pixels).write_to_file(str(source))
+
+    assert judged(source, picture(np.full((200, 200, 3), 90)), tmp_path)["doubts"] == ()
