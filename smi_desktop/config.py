@@ -218,7 +218,7 @@ class ShopSettings(BaseModel):
     """The most refunds an hour that leave by themselves: a provider's bad day must not empty the till."""
     account_failures: Annotated[int, Field(ge=1)] = 3
     """How many refusals of our account in a row stop the work for a provider."""
-    account_wait_seconds: Annotated[float, Field(gt=0)] = 300.0
+    account_wait_seconds: Annotated[float, Field(gt=0, le=_TEN_YEARS * 3600)] = 300.0
     """How often a provider that refuses our account is tried again."""
     alert_email: str = ""
     """Where the owner is told what needs him; empty for nowhere but the program itself."""

@@ -11,7 +11,7 @@ from smi_desktop.engine.handlers import HANDLERS
 from smi_desktop.engine.runner import run_task
 from smi_desktop.services.cleanup import sweep
 from smi_desktop.services.work import IMAGE_KINDS, NETWORK_KINDS, TaskKind
-from smi_desktop.store import inbox, tasks, timeline
+from smi_desktop.store import alerts, inbox, tasks, timeline
 from smi_desktop.store.models import Order, Task
 from smi_desktop.store.tasks import Claim
 from tests.world import World
@@ -127,13 +127,21 @@ def test_a_passing_bug_holds_nobody(world: World) -> None:
     assert held_reason(world, order_id) is None
 
 
-def test_work_without_an_order_holds_none_when_it_is_given_up(world: World) -> None:
-    world.deliver("checkout.session.completed", "cs_nobody")
+def test_work_without_an_order_holds_none_and_tells_the_owner_when_it_is_given_up(
+    world: World,
+) -> None:
+    order_id = world.buy()
+    world.payments.fail_next(*[ZeroDivisionError("a bug")] * 9, method="retrieve_session")
     for _ in range(8):
         world.run_due()
         world.clock.advance(60)
     (task,) = world.tasks("dead")
     assert task.order_id is None
+    assert held_reason(world, order_id) is None
+    with world.database.read() as session:
+        (alert,) = alerts.list_open(session)
+    assert alert.key == f"task:{task.id}"
+    assert "Given up after 5 tries: ZeroDivisionError: a bug" in alert.text
 
 
 def test_whoever_lost_the_lease_records_nothing(world: World) -> None:

@@ -29,7 +29,7 @@ from smi_desktop.services.delivery import (
 )
 from smi_desktop.services.order_states import move_order, move_payment
 from smi_desktop.services.work import Done, TaskKind
-from smi_desktop.store import downloads, timeline, upscales
+from smi_desktop.store import downloads, refunds, timeline, upscales
 from smi_desktop.store.models import Order
 from smi_desktop.store.tasks import Claim
 from tests.fakes.image_reader import fake_image
@@ -167,39 +167,79 @@ def spoil(world: World, content: bytes) -> str:
     return order_id
 
 
-BAD_RESULTS = [
+def errors(world: World, order_id: str) -> list[str | None]:
+    with world.database.read() as session:
+        return [row.error for row in upscales.of_order(session, order_id)]
+
+
+def assert_money_went_back(world: World, order_id: str) -> None:
+    """The one end of an order whose picture nobody can make."""
+    order = world.order(order_id)
+    assert (order.status, order.payment_status) == ("refunded", "refunded")
+    assert (order.held_at, order.token_sha256) == (None, None)
+    with world.database.read() as session:
+        rows = [(row.cause, row.state) for row in refunds.of_order(session, order_id)]
+    assert rows == [("failure", "succeeded")]
+    assert world.payments.refunded_minor(order.payment_intent_id or "") == order.paid_minor
+    (mail,) = world.mailer.outbox
+    assert "/smi/v1/download/" not in mail.text + mail.html
+
+
+UNUSABLE = [
     b"<html>502</html>",
     b"",
     fake_image(400, 300),
     fake_image(1, 1),
     fake_image(1200, 1600),
-    fake_image(1600, 1200, content="blank"),
 ]
+DOUBTFUL = [fake_image(1600, 1200, content="blank"), fake_image(1600, 1200, content="tinted")]
 
 
-@pytest.mark.parametrize("content", BAD_RESULTS)
-def test_a_bad_result_goes_to_the_routes_next_upscaler(world: World, content: bytes) -> None:
+@pytest.mark.parametrize("content", UNUSABLE)
+def test_an_unusable_result_goes_to_the_routes_next_upscaler(world: World, content: bytes) -> None:
     order_id = spoil(world, content)
     assert world.order(order_id).status == "completed"
     assert states(world, order_id) == [("upsampler", "failed"), ("embedded", "succeeded")]
 
 
-@pytest.mark.parametrize("content", BAD_RESULTS)
-def test_a_bad_result_is_never_delivered(remote: World, content: bytes) -> None:
+@pytest.mark.parametrize("content", DOUBTFUL)
+def test_a_doubtful_result_goes_to_the_routes_next_upscaler(world: World, content: bytes) -> None:
+    order_id = spoil(world, content)
+    assert world.order(order_id).status == "completed"
+    assert states(world, order_id) == [("upsampler", "doubtful"), ("embedded", "succeeded")]
+
+
+@pytest.mark.parametrize("content", UNUSABLE)
+def test_an_unusable_result_is_never_delivered_and_the_money_goes_back(
+    remote: World, content: bytes
+) -> None:
+    order_id = spoil(remote, content)
+    assert_money_went_back(remote, order_id)
+    assert remote.order(order_id).file_key is None
+    assert list(remote.files.files("results/")) == []
+
+
+@pytest.mark.parametrize("content", DOUBTFUL)
+def test_a_doubtful_result_that_nobody_makes_better_is_kept_for_a_person_and_not_delivered(
+    remote: World, content: bytes
+) -> None:
     order_id = spoil(remote, content)
     order = remote.order(order_id)
-    assert (order.status, order.token_sha256, order.file_key) == ("failed", None, None)
-    assert order.held_reason
+    assert (order.status, order.payment_status) == ("processing", "paid")
+    assert (order.token_sha256, order.held_kind) == (None, "quality")
+    assert order.held_reason == errors(remote, order_id)[0]
+    assert [file.key for file in remote.files.files("results/")] == [order.file_key]
+    assert remote.files.path(order.file_key or "").stat().st_size == order.file_bytes
     assert remote.mailer.outbox == []
-    assert list(remote.files.files("results/")) == []
+    assert remote.payments.refunds == {}
 
 
 def test_a_result_that_is_too_large_or_forbidden_is_refused(remote: World) -> None:
     order_id = ready(remote)
     remote.fetcher.fail_next(RejectedError("The address is not allowed."), method="fetch")
     remote.run_due()
-    order = remote.order(order_id)
-    assert (order.status, order.held_reason) == ("failed", "The address is not allowed.")
+    assert errors(remote, order_id) == ["The address is not allowed."]
+    assert_money_went_back(remote, order_id)
 
 
 def test_a_cut_download_is_tried_again(remote: World) -> None:
@@ -307,14 +347,14 @@ def test_work_that_was_killed_begins_again(world: World) -> None:
     assert states(world, order_id) == [("embedded", "succeeded")]
 
 
-def test_a_picture_that_kills_every_try_is_given_up_and_told(world: World) -> None:
+def test_a_picture_that_kills_every_try_is_given_up_and_its_money_goes_back(world: World) -> None:
     world.set(upscaler=HERE)
     order_id = world.buy()
     world.local_upscaler.fail_next(*[TransientError("killed")] * 50, method="upscale")
     world.run_due()
     go_on(world, 7200)
-    order = world.order(order_id)
-    assert (order.status, order.held_reason) == ("failed", "killed")
+    assert errors(world, order_id) == ["killed"]
+    assert_money_went_back(world, order_id)
     assert world.local_upscaler.calls.count("upscale") <= 11
 
 
@@ -338,14 +378,14 @@ def test_an_enlarged_picture_is_not_enlarged_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["upscale", "finish_result"])
-def test_a_picture_that_cannot_be_enlarged_here_is_failed_and_held(world: World, step: str) -> None:
+def test_a_picture_that_cannot_be_enlarged_here_is_refunded(world: World, step: str) -> None:
     world.set(upscaler=HERE)
     part = world.local_upscaler if step == "upscale" else world.images
     part.fail_next(BadResultError("It cannot be read."), method=step)
     order_id = world.buy()
     world.run_due()
-    order = world.order(order_id)
-    assert (order.status, order.held_reason) == ("failed", "It cannot be read.")
+    assert errors(world, order_id) == ["It cannot be read."]
+    assert_money_went_back(world, order_id)
 
 
 def test_an_order_that_is_held_before_its_turn_is_not_made_here(world: World) -> None:

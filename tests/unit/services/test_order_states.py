@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from smi_desktop.domain.errors import IllegalTransitionError, NotFoundError
+from smi_desktop.domain.holds import HoldKind
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.services.order_states import hold_order, lock_order, move_order, move_payment
-from smi_desktop.store import timeline
+from smi_desktop.store import alerts, timeline
 from tests.world import World
 
 
@@ -39,13 +40,20 @@ def test_a_move_that_the_table_does_not_allow_changes_nothing(world: World) -> N
 
 def test_the_first_reason_to_hold_stays_and_each_is_told(world: World) -> None:
     order_id = world.start_checkout().order_id
-    for reason in ("One.", "Two."):
+    for kind, reason in ((HoldKind.QUALITY, "One."), (HoldKind.OWNER, "Two.")):
         with world.database.write() as session:
-            hold_order(session, lock_order(session, order_id), reason, at=world.clock.now())
+            order = lock_order(session, order_id)
+            hold_order(session, order, kind, reason, at=world.clock.now(), actor="owner")
     with world.database.read() as session:
-        texts = [entry.text for entry in timeline.of_order(session, order_id)]
-    assert world.order(order_id).held_reason == "One."
-    assert texts[1:] == ["Held for a person: One.", "Held for a person: Two."]
+        entries = timeline.of_order(session, order_id)[1:]
+        (alert,) = alerts.list_open(session)
+    order = world.order(order_id)
+    assert (order.held_kind, order.held_reason) == ("quality", "One.")
+    assert [(entry.text, entry.actor, entry.facts) for entry in entries] == [
+        ("Held for a person: One.", "owner", {"kind": "quality"}),
+        ("Held for a person: Two.", "owner", {"kind": "owner"}),
+    ]
+    assert (alert.order_id, alert.text) == (order_id, f"Order {order.number} waits for you: One.")
 
 
 def test_an_order_that_does_not_exist_cannot_be_locked(world: World) -> None:

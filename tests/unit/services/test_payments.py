@@ -12,9 +12,9 @@ import pytest
 
 from smi_desktop.domain.errors import ProviderAccountError, TransientError
 from smi_desktop.domain.money import Money
-from smi_desktop.services.payments import ask_to_settle, fulfil
+from smi_desktop.services.payments import ask_to_settle, fulfil, read_money
 from smi_desktop.services.work import TaskKind
-from smi_desktop.store import inbox, timeline
+from smi_desktop.store import alerts, inbox, timeline
 from smi_desktop.store.database import Database
 from smi_desktop.store.models import InboxEntry, Order
 from tests.world import World
@@ -30,6 +30,13 @@ MONEY_KINDS = [TaskKind.APPLY_EVENT, TaskKind.SETTLE_ORDER]
 def apply(world: World) -> None:
     """Apply events without letting the picture be made."""
     world.run_due(MONEY_KINDS)
+
+
+def fail_payment(world: World, session_id: str) -> None:
+    """Let a slow payment fail, as the bank tells the provider."""
+    intent = world.payments.sessions[session_id].payment_intent_id or ""
+    payment = replace(world.payments.payments[intent], status="requires_payment_method")
+    world.payments.payments[intent] = payment
 
 
 def states(world: World, order_id: str) -> tuple[str, str]:
@@ -103,6 +110,8 @@ def test_a_slow_payment_that_fails_ends_the_order(world: World) -> None:
     started = world.start_checkout()
     session_id = world.pay(started.order_id, payment_status="unpaid")
     world.deliver(COMPLETED, session_id)
+    apply(world)
+    fail_payment(world, session_id)
     world.deliver(FAILED, session_id)
     world.deliver(FAILED, session_id)
     apply(world)
@@ -111,16 +120,23 @@ def test_a_slow_payment_that_fails_ends_the_order(world: World) -> None:
     assert kinds(world, started.order_id).count("payment") == 1
 
 
+def test_an_event_that_says_failed_is_not_believed_while_the_money_is_on_its_way(
+    world: World,
+) -> None:
+    started = world.start_checkout()
+    session_id = world.pay(started.order_id, payment_status="unpaid")
+    world.deliver(FAILED, session_id)
+    apply(world)
+    assert states(world, started.order_id) == ("awaiting_payment", "pending")
+
+
 def test_a_slow_payment_that_fails_is_found_without_its_event(world: World) -> None:
     started = world.start_checkout()
     session_id = world.pay(started.order_id, payment_status="unpaid")
-    intent = world.payments.sessions[session_id].payment_intent_id or ""
     ask_to_settle(world.shop, world.order(started.order_id))
     apply(world)
     assert states(world, started.order_id) == ("awaiting_payment", "pending")
-    world.payments.payments[intent] = replace(
-        world.payments.payments[intent], status="requires_payment_method"
-    )
+    fail_payment(world, session_id)
     world.clock.advance(60)
     ask_to_settle(world.shop, world.order(started.order_id))
     apply(world)
@@ -154,8 +170,10 @@ def test_a_late_payment_revives_an_abandoned_order(world: World) -> None:
 def test_a_failed_payment_that_goes_through_after_all_revives_the_order(world: World) -> None:
     started = world.start_checkout()
     session_id = world.pay(started.order_id, payment_status="unpaid")
+    fail_payment(world, session_id)
     world.deliver(FAILED, session_id)
     apply(world)
+    assert states(world, started.order_id) == ("abandoned", "failed")
     world.payments.settle(session_id)
     world.deliver(SUCCEEDED, session_id)
     apply(world)
@@ -186,6 +204,7 @@ def test_events_of_a_failed_payment_in_any_order_leave_the_same_rows(
 ) -> None:
     order_id = world.start_checkout().order_id
     session_id = world.pay(order_id, payment_status="unpaid")
+    fail_payment(world, session_id)
     for kind in order_of_events * 2:
         world.deliver(kind, session_id)
         apply(world)
@@ -345,7 +364,7 @@ def test_an_order_is_found_by_our_reference_where_the_metadata_is_gone(world: Wo
     assert states(world, order_id) == ("pending", "paid")
 
 
-def bury(world: World) -> None:
+def lose_patience(world: World) -> None:
     for _ in range(8):
         apply(world)
         world.clock.advance(60)
@@ -356,7 +375,7 @@ def entry_states(world: World) -> list[str]:
         return [entry.state for entry in session.query(InboxEntry).order_by(InboxEntry.id)]
 
 
-def test_a_session_of_nobody_is_buried_after_some_patience_and_its_entry_is_dead(
+def test_a_session_of_nobody_is_set_aside_after_some_patience_and_the_owner_is_told(
     world: World,
 ) -> None:
     order_id = world.start_checkout().order_id
@@ -367,10 +386,13 @@ def test_a_session_of_nobody_is_buried_after_some_patience_and_its_entry_is_dead
     world.deliver(COMPLETED, "cs_x")
     apply(world)
     assert entry_states(world) == ["new"]
-    bury(world)
-    (task,) = world.tasks("dead")
-    assert "cs_x" in (task.last_error or "")
-    assert entry_states(world) == ["dead"]
+    lose_patience(world)
+    assert [task.state for task in world.tasks()] == ["done"]
+    assert entry_states(world) == ["unknown"]
+    with world.database.read() as session:
+        (alert,) = alerts.list_open(session)
+    assert (alert.key, alert.order_id) == ("unknown:1", None)
+    assert "cs_x" in alert.text
     assert states(world, order_id) == ("awaiting_payment", "pending")
 
 
@@ -381,8 +403,8 @@ def test_a_session_that_names_an_order_of_another_session_is_not_believed(world:
     thief = replace(world.payments.sessions[session_id], id="cs_x", payment_status="paid")
     world.payments.sessions["cs_x"] = thief
     world.deliver(COMPLETED, "cs_x")
-    bury(world)
-    assert entry_states(world) == ["dead"]
+    lose_patience(world)
+    assert entry_states(world) == ["unknown"]
     assert states(world, order_id) == ("awaiting_payment", "pending")
 
 
@@ -432,11 +454,20 @@ def test_a_page_that_is_reloaded_asks_once_a_minute(world: World) -> None:
     assert len(world.tasks("ready")) == 2
 
 
-def test_asking_about_an_order_that_is_paid_already_asks_nobody(world: World) -> None:
+def test_asking_about_an_order_that_is_paid_already_reads_its_books_and_changes_nothing(
+    world: World,
+) -> None:
     order_id = world.buy()
+    apply(world)
+    before, told = row(world.order(order_id)), kinds(world, order_id)
+    world.payments.calls.clear()
     ask_to_settle(world.shop, world.order(order_id))
     apply(world)
-    assert world.payments.calls.count("retrieve_session") == 1
+    assert (row(world.order(order_id)), kinds(world, order_id)) == (before, told)
+    # A refund that failed is no longer seen on its payment, so the lists are read in any case.
+    assert world.payments.calls == [
+        "retrieve_session", "retrieve_payment", "list_refunds", "list_disputes"
+    ]  # fmt: skip
 
 
 def test_an_order_whose_page_was_never_handed_out_is_abandoned_without_asking(
@@ -467,7 +498,7 @@ def test_a_task_about_an_order_that_does_not_exist_ends(world: World) -> None:
 def test_sixteen_threads_that_fulfil_at_once_ask_for_one_picture(world: World) -> None:
     order_id = world.start_checkout().order_id
     session_id = world.pay(order_id)
-    checkout = world.payments.sessions[session_id]
+    facts = read_money(world.payments, session_id, everything=False)
     barrier = threading.Barrier(16)
     problems: list[Exception] = []
 
@@ -475,7 +506,7 @@ def test_sixteen_threads_that_fulfil_at_once_ask_for_one_picture(world: World) -
         barrier.wait(10)
         try:
             with world.database.write() as session:
-                fulfil(world.shop, session, checkout)
+                fulfil(world.shop, session, facts)
         except Exception as error:
             problems.append(error)
 
@@ -507,9 +538,10 @@ def test_money_is_never_taken_for_granted_by_the_database_file(
     order_id = world.buy()
     apply(world)
     before = row(world.order(order_id))
-    checkout = world.payments.sessions[world.order(order_id).stripe_session_id or ""]
+    session_id = world.order(order_id).stripe_session_id or ""
+    facts = read_money(world.payments, session_id, everything=True)
     world.clock.advance(60)
     for _ in range(3):
         with sqlite_database.write() as session:
-            fulfil(world.shop, session, checkout)
+            fulfil(world.shop, session, facts)
     assert row(world.order(order_id)) == before

@@ -17,6 +17,7 @@ from smi_desktop.domain.errors import (
     RejectedError,
     TransientError,
 )
+from smi_desktop.domain.holds import HoldKind
 from smi_desktop.domain.orders import OrderStatus, PaymentStatus
 from smi_desktop.services.order_states import hold_order, move_order, move_payment
 from smi_desktop.services.ports import RemoteJob, RemoteState, UpscaleRequest
@@ -69,7 +70,8 @@ def go_on(world: World, seconds: float, step: float = 60.0) -> None:
 
 def hold(world: World, order_id: str, reason: str = "A person looks.") -> None:
     with world.database.write() as session:
-        hold_order(session, session.get_one(Order, order_id), reason, at=world.clock.now())
+        order = session.get_one(Order, order_id)
+        hold_order(session, order, HoldKind.OWNER, reason, at=world.clock.now())
 
 
 def refund(world: World, order_id: str) -> None:
@@ -171,12 +173,13 @@ def test_an_outage_of_hours_makes_an_order_wait_and_not_fail(remote: World) -> N
     assert states(remote, order_id) == [("upsampler", "running")]
 
 
-def test_an_outage_of_a_day_is_told_to_a_person(remote: World) -> None:
+def test_after_an_outage_of_a_day_the_money_goes_back(remote: World) -> None:
     order_id = remote.buy()
     remote.upscaler.fail_next(*[TransientError("away for long")] * 500, method="submit")
     go_on(remote, 25 * 3600, step=600)
     order = remote.order(order_id)
-    assert (order.status, order.held_reason) == ("failed", "away for long")
+    assert (order.status, order.payment_status, order.held_at) == ("refunded", "refunded", None)
+    assert attempts(remote, order_id)[0].error == "away for long"
     assert remote.upscaler.jobs == {}
     assert remote.tasks("ready") == []
 
@@ -288,7 +291,10 @@ def test_after_the_deadline_a_lost_answer_is_sent_once_more_and_never_a_third_ti
     go_on(remote, DEADLINE + 120)
     assert submits(remote) == 2
     order = remote.order(order_id)
-    assert (order.status, order.held_reason) == ("failed", "The upscaler never answered.")
+    # The upscaler may have made it after all, so a person decides before any money goes back.
+    assert (order.status, order.payment_status) == ("processing", "paid")
+    assert (order.held_kind, order.held_reason) == ("deadline", "The upscaler never answered.")
+    assert remote.payments.refunds == {}
     assert "resubmitted" in kinds(remote, order_id)
 
 
@@ -395,13 +401,36 @@ def test_a_refused_picture_goes_to_the_routes_next_upscaler(world: World, how: s
 
 
 @pytest.mark.parametrize("how", ["refused", "failed at once", "failed later"])
-def test_a_picture_that_nobody_can_make_is_failed_and_held(remote: World, how: str) -> None:
+def test_a_picture_that_nobody_can_make_is_failed_and_its_money_goes_back(
+    remote: World, how: str
+) -> None:
+    order_id = make_it_fail(remote, how)
+    order = remote.order(order_id)
+    assert (order.status, order.payment_status, order.held_at) == ("refunded", "refunded", None)
+    assert remote.payments.refunded_minor(order.payment_intent_id or "") == order.paid_minor
+    with remote.database.read() as session:
+        moves = [
+            entry.facts["to"]
+            for entry in timeline.of_order(session, order_id)
+            if entry.kind == "status"
+        ]
+    assert moves == ["pending", "processing", "failed", "refunded"]
+    go_on(remote, 60)
+    assert remote.tasks("ready") == []
+    assert len(remote.payments.refunds) == len(remote.mailer.outbox) == 1
+
+
+@pytest.mark.parametrize("how", ["refused", "failed at once", "failed later"])
+def test_where_refunds_wait_for_the_owner_a_failed_order_is_held(remote: World, how: str) -> None:
+    remote.set(refund_on_failure=False)
     order_id = make_it_fail(remote, how)
     order = remote.order(order_id)
     assert (order.status, order.payment_status) == ("failed", "paid")
-    assert order.held_reason
-    go_on(remote, 60)
+    assert (order.held_kind, order.held_reason) == ("failed", attempts(remote, order_id)[0].error)
+    go_on(remote, 15 * MINUTES)
     assert remote.tasks("ready") == []
+    assert remote.payments.refunds == {}
+    assert len(remote.mailer.outbox) == 1
 
 
 class Refusing(FakeRemoteUpscaler):
@@ -430,8 +459,13 @@ def test_the_upscalers_own_words_are_kept(remote: World) -> None:
     remote.run_due()
     remote.upscaler.fail("job-1", "Unsupported. Your credits have been refunded.")
     go_on(remote, 60)
-    assert attempts(remote, order_id)[0].error == "Unsupported. Your credits have been refunded."
-    assert remote.order(order_id).held_reason == "Unsupported. Your credits have been refunded."
+    words = "Unsupported. Your credits have been refunded."
+    assert attempts(remote, order_id)[0].error == words
+    with remote.database.read() as session:
+        told = [entry for entry in timeline.of_order(session, order_id) if entry.kind == "status"]
+    assert [entry.facts["reason"] for entry in told if entry.facts["to"] == "failed"] == [words]
+    # The customer reads ours: what the upscaler says of its credits is nothing to him.
+    assert "credits" not in (remote.order(order_id).failure_reason or "")
 
 
 # --- watching ---------------------------------------------------------------------------------------
