@@ -13,7 +13,7 @@ Sole owner of what the report's words mean:
   the upscaler told for the attempts of the span's sales, without those that it says it gave back.
 - Nothing identifies who clicked. The time from click to payment is therefore an estimate: a sale is taken
   to have begun with the latest click on the same picture within the hour before its checkout was begun;
-  sales without such a click are left out.
+  sales without such a click are left out. Money that is reserved first counts as paid from then on here.
 """
 
 from __future__ import annotations

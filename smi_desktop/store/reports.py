@@ -79,7 +79,7 @@ class SaleSums(NamedTuple):
 
 
 class Sale(NamedTuple):
-    """When one sale began as a checkout and when it was paid, in whole seconds since 1970.
+    """When one sale began as a checkout and when its customer had paid, in whole seconds since 1970.
 
     Like the groups above it is a tuple, and its moments are numbers: there may be a hundred thousand.
     """
@@ -176,9 +176,7 @@ def customers(session: Session, span: Span) -> tuple[int, int]:
 
 def sales_as_begun(session: Session, span: Span) -> Iterator[Sale]:
     """Give the span's sales in the order in which their checkouts began."""
-    query = _sold(
-        select(Order.attachment_id, _Seconds(Order.created_at), _Seconds(Order.paid_at)), span
-    )
+    query = _sold(select(Order.attachment_id, _Seconds(Order.created_at), _Seconds(_PAYING)), span)
     return (Sale(*row) for row in _stream(session, query.order_by(Order.created_at)))
 
 
@@ -213,6 +211,8 @@ def titles(session: Session, wanted: Collection[int], span: Span) -> dict[int, s
 
 
 _THING: Final = (Order.attachment_id, Order.post_id, Order.resolution)
+# Where the money is taken only when the picture is ready, the customer has long been done.
+_PAYING: Final = func.coalesce(Order.authorized_at, Order.paid_at)
 _PAID_CURRENCY: Final = func.coalesce(Order.paid_currency, Order.currency, type_=PlainText)
 _CURRENCIES: Final = (_PAID_CURRENCY, Order.fee_currency)
 

@@ -173,6 +173,14 @@ def test_sales_and_clicks_are_read_in_the_order_of_time(database: Database) -> N
     assert clicked == [(1, epoch(BEGIN - MINUTE)), (1, epoch(BEGIN))]
 
 
+def test_a_customer_has_paid_when_his_money_is_reserved(database: Database) -> None:
+    add_order(database, "a", BEGIN, authorized_at=BEGIN + MINUTE, paid_at=BEGIN + 30 * MINUTE)
+    with database.read() as session:
+        assert list(reports.sales_as_begun(session, SPAN)) == [
+            Sale(1, epoch(BEGIN), epoch(BEGIN + MINUTE))
+        ]
+
+
 def test_a_title_comes_from_the_catalogue_or_else_from_the_orders(database: Database) -> None:
     add_order(database, "a", BEGIN, title="Old name", attachment_id=1)
     add_order(database, "b", BEGIN, title="Sold out", attachment_id=2)
