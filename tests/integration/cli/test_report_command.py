@@ -21,6 +21,8 @@ from smi_desktop.store.database import Database
 from tests.integration.store import rows
 
 NOON = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+# An order whose money came at once, stayed, and whose fee is not known.
+PLAIN = {"authorized_at": None, "refunded_minor": 0, "fee_minor": None, "fee_currency": None}
 JANUARY = ("--from", "2026-01-01", "--to", "2026-01-31")
 
 
@@ -43,7 +45,9 @@ def database(folder: Path) -> Iterator[Database]:
 def sell(database: Database, order_id: str, **changes: Any) -> None:
     with database.write() as session:
         clicks.add(session, at=NOON, attachment_id=1, post_id=7, bot=False)
-        session.add(rows.order(order_id, **{"created_at": NOON, "paid_at": NOON, **changes}))
+        session.add(
+            rows.order(order_id, **{**PLAIN, "created_at": NOON, "paid_at": NOON, **changes})
+        )
 
 
 def run(folder: Path, *words: str) -> Result:

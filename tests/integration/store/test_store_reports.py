@@ -18,6 +18,8 @@ SPAN = Span(BEGIN, BEGIN + timedelta(days=1), livemode=False)
 LIVE = Span(SPAN.since, SPAN.until, livemode=True)
 LAST_MOMENT = SPAN.until - timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
+# An order whose money came at once, stayed, and whose fee is not known.
+PLAIN = {"authorized_at": None, "refunded_minor": 0, "fee_minor": None, "fee_currency": None}
 
 
 def epoch(moment: datetime) -> int:
@@ -34,7 +36,7 @@ def add_clicks(database: Database, *moments: datetime, **changes: Any) -> None:
 def add_order(database: Database, order_id: str, at: datetime, **changes: Any) -> None:
     times = {"created_at": at, "paid_at": at}
     with database.write() as session:
-        session.add(rows.order(order_id, **{**times, **changes}))
+        session.add(rows.order(order_id, **{**PLAIN, **times, **changes}))
 
 
 def test_moments_are_grouped_by_their_quarter_of_an_hour(database: Database) -> None:

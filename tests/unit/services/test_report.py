@@ -25,6 +25,8 @@ from tests.world import World
 
 NOON = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+# An order whose money came at once, stayed, and whose fee is not known.
+PLAIN = {"authorized_at": None, "refunded_minor": 0, "fee_minor": None, "fee_currency": None}
 
 
 def click_at(world: World, *moments: datetime, **changes: Any) -> None:
@@ -38,7 +40,7 @@ def click_at(world: World, *moments: datetime, **changes: Any) -> None:
 def sell(world: World, order_id: str, at: datetime = NOON, **changes: Any) -> None:
     times = {"created_at": at, "paid_at": at}
     with world.database.write() as session:
-        session.add(rows.order(order_id, **{**times, **changes}))
+        session.add(rows.order(order_id, **{**PLAIN, **times, **changes}))
 
 
 def report(world: World, first: date | None = None, last: date | None = None) -> Report:
