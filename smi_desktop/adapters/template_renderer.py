@@ -199,13 +199,15 @@ def _checked(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_plain(value: object) -> bool:
-    """Tell whether a value is plain, or a list of rows of plain values."""
-    if not isinstance(value, list):
-        return isinstance(value, _PLAIN)
-    return all(
-        isinstance(row, dict) and all(isinstance(cell, _PLAIN) for cell in row.values())
-        for row in value
-    )
+    """Tell whether a value is plain, or a list of plain values or of rows of them."""
+    if isinstance(value, list):
+        return all(
+            all(_is_plain(cell) for cell in row.values())
+            if isinstance(row, dict)
+            else isinstance(row, _PLAIN)
+            for row in value
+        )
+    return isinstance(value, _PLAIN)
 
 
 def _aware(moment: datetime) -> datetime:

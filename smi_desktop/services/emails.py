@@ -251,8 +251,9 @@ def failure_values(
 def refund_state(order: Order, refund: Refund | None) -> str:
     """Return how the money of an order stands, in the word that mails and pages know."""
     if refund is None:
-        gone = order.payment_status == PaymentStatus.CANCELED
-        return "released" if gone or order.payment_status == PaymentStatus.AUTHORIZED else "none"
+        if order.payment_status == PaymentStatus.CANCELED:
+            return "released"
+        return "planned" if order.payment_status == PaymentStatus.AUTHORIZED else "none"
     words = {"requires_action": "pending", "canceled": "failed"}
     return words.get(refund.state, refund.state)
 
