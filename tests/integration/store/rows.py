@@ -8,8 +8,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from smi_desktop.store.models import (
+    Alert,
     Base,
+    Circuit,
     Click,
+    Dispute,
     Download,
     Heartbeat,
     Image,
@@ -39,6 +42,7 @@ def order(order_id: str = "order-1", **changes: Any) -> Order:
         "updated_at": NOW,
         "held_at": None,
         "held_reason": None,
+        "held_kind": None,
         "disputed_at": None,
         "attachment_id": 1,
         "post_id": 7,
@@ -66,6 +70,11 @@ def order(order_id: str = "order-1", **changes: Any) -> Order:
         "paid_minor": 1200,
         "paid_currency": "usd",
         "paid_at": NOW,
+        "capture_when_ready": True,
+        "authorized_at": NOW,
+        "refunded_minor": 1200,
+        "fee_minor": 65,
+        "fee_currency": "eur",
         "email": "jo@example.com",
         "customer_name": TEXT,
         "page_url": "https://studio.example/p?a=1",
@@ -74,6 +83,7 @@ def order(order_id: str = "order-1", **changes: Any) -> Order:
         "attempt": 1,
         "progress": 0.5,
         "processing_at": NOW,
+        "failure_reason": TEXT,
         "generation": 1,
         "token_sha256": f"{order_id:0>64}"[:64],
         "file_key": f"results/{order_id}/1.png",
@@ -84,6 +94,7 @@ def order(order_id: str = "order-1", **changes: Any) -> Order:
         "expires_at": NOW + timedelta(hours=24),
         "downloaded_at": None,
         "file_removed_at": None,
+        "renewals": 2,
     }
     return Order(**{**values, **changes})
 
@@ -192,7 +203,7 @@ def fill_every_table(session: Session) -> None:
             InboxEntry(**inbox_values(), order_id="order-1", applied_at=NOW, note=TEXT),
             Task(
                 kind="send_mail", key="mail:1", order_id="order-1", payload={"mail_id": 1},
-                state="done", run_at=NOW, attempts=1, failures=0, lease_owner=None,
+                state="done", run_at=NOW, attempts=1, failures=0, deaths=1, lease_owner=None,
                 lease_until=None, last_error=None, created_at=NOW, finished_at=NOW,
             ),
             mail(),
@@ -202,8 +213,17 @@ def fill_every_table(session: Session) -> None:
             ),
             Refund(
                 order_id="order-1", cause="requested", stripe_refund_id="re_1",
-                amount_minor=1200, currency="usd", state="succeeded", reason=TEXT,
-                created_at=NOW, updated_at=NOW,
+                amount_minor=1200, currency="usd", state="failed", reason=TEXT,
+                failure_reason="expired_or_canceled_card", created_at=NOW, updated_at=NOW,
+            ),
+            Dispute(
+                id="dp_1", order_id="order-1", status="needs_response", reason="fraudulent",
+                amount_minor=1200, currency="usd", due_by=NOW, created_at=NOW, updated_at=NOW,
+            ),
+            Circuit(name="stripe", failures=3, reason=TEXT, opened_at=NOW, retry_at=NOW),
+            Alert(
+                key="held:order-1", text=TEXT, order_id="order-1", at=NOW, resolved_at=NOW,
+                mailed_at=NOW,
             ),
             Click(at=NOW, attachment_id=1, post_id=7, bot=False),
             download(),

@@ -21,13 +21,18 @@ from sqlalchemy.exc import IntegrityError
 
 import smi_desktop.store
 from smi_desktop.domain.errors import ConfigurationError, NewerDataError
+from smi_desktop.domain.holds import HoldKind, remedies
 from smi_desktop.store.database import Database
-from smi_desktop.store.models import Base
+from smi_desktop.store.models import Base, Order, Refund, Task
 from tests.integration.store import rows
 from tests.integration.store.waiting import finish_together, start_child, wait_until
 
 OWN = Path(smi_desktop.store.__file__).parent / "migrations"
 HEAD = "0002"
+NEXT, AFTER_NEXT = "0003", "0004"
+
+# As the first release wrote rows.NOW down, on both databases.
+WHEN = "2026-01-15 12:00:00.123456"
 
 # PostgreSQL changes a column in place; SQLite cannot, so Alembic makes the table anew and drops the old one.
 REBUILD_ORDERS = """
@@ -163,7 +168,7 @@ def test_old_data_survives_the_rebuild_of_a_table_that_others_hang_on(
     folder = migrations(tmp_path / "migrations", ADD_NOTES, REBUILD_ORDERS)
     with version(database, folder) as newer:
         newer.migrate()
-        assert revision(newer) == "0003"
+        assert revision(newer) == AFTER_NEXT
         assert "mood" in schema(newer)["orders"]
         with newer.read() as session:
             assert session.execute(text("SELECT id, order_id FROM notes")).all() == [(1, "order-1")]
@@ -173,6 +178,89 @@ def test_old_data_survives_the_rebuild_of_a_table_that_others_hang_on(
             session.add(rows.upscale("nobody"))
             with pytest.raises(IntegrityError):
                 session.flush()
+
+
+FIRST_RELEASE: dict[str, dict[str, Any]] = {
+    "orders": {
+        "status": "completed", "payment_status": "paid", "livemode": 0, "created_at": WHEN,
+        "updated_at": WHEN, "attachment_id": 1, "title": rows.TEXT, "source_key": "s",
+        "source_sha256": "a", "source_format": "png", "source_width": 400, "source_height": 300,
+        "resolution": "4x", "factor": 4, "output_width": 1600, "output_height": 1200,
+        "upscaler_route": "upsampler", "amount_minor": 1200, "currency": "usd", "credits": 4,
+        "cost_micro_usd": 160_000, "price_rule": "{}", "checkout_expires_at": WHEN,
+        "paid_minor": 1200, "paid_currency": "usd",
+    },
+    "upscales": {
+        "order_id": "held", "attempt": 1, "provider": "upsampler", "state": "running",
+        "callback_sha256": "c", "created_at": WHEN, "deadline_at": WHEN, "polls": 2,
+    },
+    "refunds": {
+        "order_id": "held", "cause": "requested", "amount_minor": 1200, "currency": "usd",
+        "state": "succeeded", "created_at": WHEN, "updated_at": WHEN,
+    },
+    "tasks": {
+        "kind": "send_mail", "key": "mail:1", "payload": "{}", "state": "ready", "run_at": WHEN,
+        "attempts": 3, "failures": 2, "created_at": WHEN,
+    },
+    "timeline": {
+        "order_id": "held", "at": WHEN, "kind": "held", "actor": "system", "text": rows.TEXT,
+        "facts": "{}",
+    },
+}  # fmt: skip
+
+
+def write_as_the_first_release(connection: Connection) -> None:
+    """Write rows as the first release did: an order that is held with all that hangs on it, and one that is not."""
+
+    def insert(table: str, **more: Any) -> None:
+        values = {**FIRST_RELEASE[table], **more}
+        if connection.dialect.name == "postgresql":
+            values = {
+                name: f"{WHEN}+00:00" if value == WHEN else value for name, value in values.items()
+            }
+            values.update({"livemode": False} if "livemode" in values else {})
+        names = ", ".join(values)
+        marks = ", ".join(f":{name}" for name in values)
+        connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+
+    insert("orders", id="held", number="SMI-1", held_at=WHEN, held_reason="A person looks.")
+    insert("orders", id="free", number="SMI-2")
+    for table in ("upscales", "refunds", "tasks", "timeline"):
+        insert(table)
+
+
+def test_what_the_first_release_wrote_can_be_worked_on(empty_url: str, tmp_path: Path) -> None:
+    old = shutil.copytree(OWN, tmp_path / "old", ignore=shutil.ignore_patterns("__pycache__"))
+    (old / "versions" / "0002_refunds_holds_alerts.py").unlink()
+    database = Database(empty_url)
+    with version(database, old) as first_release:
+        first_release.migrate()
+        with first_release.engine.begin() as connection:
+            write_as_the_first_release(connection)
+    with pytest.raises(ConfigurationError):
+        database.check_version()
+    database.migrate()
+    database.check_version()
+    with database.read() as session:
+        held, free = session.get_one(Order, "held"), session.get_one(Order, "free")
+        counts = {name: len(found) for name, found in rows.dump(session).items() if found}
+        task, refund = session.query(Task).one(), session.query(Refund).one()
+    # Whoever held it did not say why in a word, so everything may be done about it.
+    assert (held.held_kind, held.held_reason) == ("given_up", "A person looks.")
+    assert remedies(held.held_kind) == remedies(HoldKind.GIVEN_UP) != ()
+    assert (free.held_kind, free.held_at) == (None, None)
+    for order in (held, free):
+        assert (order.title, order.paid_minor, order.created_at) == (rows.TEXT, 1200, rows.NOW)
+        assert (order.refunded_minor, order.renewals, order.capture_when_ready) == (0, 0, False)
+        assert (order.authorized_at, order.fee_minor, order.failure_reason) == (None, None, None)
+    assert (task.failures, task.deaths, refund.failure_reason) == (2, 0, None)
+    assert counts == {"orders": 2, "upscales": 1, "refunds": 1, "tasks": 1, "timeline": 1}
+    with database.write() as session:
+        session.add(rows.upscale("nobody"))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
+    database.close()
 
 
 def test_control_with_foreign_keys_left_on_the_rebuild_deletes_the_children(
@@ -193,9 +281,9 @@ def test_control_with_foreign_keys_left_on_the_rebuild_deletes_the_children(
         folder = migrations(tmp_path / "migrations", ADD_NOTES, REBUILD_ORDERS)
         config.set_main_option("script_location", str(folder))
         config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
+        command.upgrade(config, NEXT)
         assert connection.execute(text("SELECT count(*) FROM notes")).scalar_one() == 1
-        command.upgrade(config, "0003")
+        command.upgrade(config, AFTER_NEXT)
         left: int = connection.execute(text("SELECT count(*) FROM notes")).scalar_one()
         return left
 
@@ -235,9 +323,9 @@ def test_data_of_a_newer_version_is_refused_and_not_touched(
         newer.migrate()
         data, tables = content(newer), schema(newer)
     for step in (database.migrate, database.check_version):
-        with pytest.raises(NewerDataError, match="0002"):
+        with pytest.raises(NewerDataError, match=NEXT):
             step()
-    assert (content(database), schema(database), revision(database)) == (data, tables, "0002")
+    assert (content(database), schema(database), revision(database)) == (data, tables, NEXT)
 
 
 def test_not_a_byte_of_a_newer_files_changes(sqlite_database: Database, tmp_path: Path) -> None:

@@ -389,8 +389,8 @@ def test_a_session_of_nobody_is_set_aside_after_some_patience_and_the_owner_is_t
     lose_patience(world)
     assert [task.state for task in world.tasks()] == ["done"]
     assert entry_states(world) == ["unknown"]
-    with world.database.read() as session:
-        (alert,) = alerts.list_open(session)
+    with world.database.read() as database:
+        (alert,) = alerts.list_open(database)
     assert (alert.key, alert.order_id) == ("unknown:1", None)
     assert "cs_x" in alert.text
     assert states(world, order_id) == ("awaiting_payment", "pending")
