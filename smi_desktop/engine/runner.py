@@ -26,6 +26,7 @@ from smi_desktop.domain.retry import backoff
 from smi_desktop.engine.handlers import HANDLERS
 from smi_desktop.services.circuits import (
     PROVIDER_OF,
+    UPSAMPLER,
     closed_until,
     note_accepted,
     note_refusal,
@@ -74,8 +75,10 @@ def _do(shop: Shop, task: Claim) -> Outcome:
     if task.deaths >= _MOST_DEATHS:
         raise DeadlyTaskError(f"{task.deaths} engines have died of this piece of work.")
     kind = TaskKind(task.kind)
-    # Handing a picture over has a way on where its upscaler refuses us, so it looks by itself.
-    provider = PROVIDER_OF.get(kind) if kind is not TaskKind.SUBMIT_UPSCALE else None
+    # Handing a picture over may have a way on where its upscaler refuses us, so it looks by itself. Watching
+    # one asks nobody before it was handed over: it must not use up the one try of a round.
+    provider = PROVIDER_OF.get(kind)
+    provider = None if provider == UPSAMPLER else provider
     if provider is not None and (until := closed_until(shop, provider)) is not None:
         return Later(until)
     return HANDLERS[kind](shop, task)

@@ -212,7 +212,9 @@ def send_mail(shop: Shop, task: Claim) -> Outcome:
         # Where a first copy may be there, its words stay.
         put_back = _mark_unconfirmed if mail.response == _SENT_AGAIN else _requeue
         wait = _wait(error, task.failures + 1)
-        return Later(now + wait, partial(put_back, mail_id=mail_id), error.message)
+        refused = not isinstance(error, TransientError)
+        record = partial(put_back, mail_id=mail_id)
+        return Later(now + wait, record, error.message, refused=refused)
     note = partial(_note_sent, mail_id=mail_id, response=response, now=shop.now())
     return Done(note, called=True)
 
