@@ -16,7 +16,7 @@ from smi_desktop.domain.errors import ProviderAccountError, RejectedError, Trans
 from smi_desktop.engine.runner import run_task
 from smi_desktop.services.webhooks import receive_upsampler_callback
 from smi_desktop.services.work import TaskKind
-from smi_desktop.store import inbox, orders, tasks
+from smi_desktop.store import alerts, inbox, orders, tasks
 from smi_desktop.store.database import Database
 from smi_desktop.store.models import Task
 from tests.world import LEASE, World
@@ -73,6 +73,8 @@ def test_a_provider_that_stays_away_ends_with_a_person_and_not_in_silence(world:
     assert (task.state, task.failures, task.last_error) == ("dead", 36, AWAY.message)
     with world.database.read() as session:
         assert inbox.count_by_state(session) == {"dead": 1}
+        (alert,) = alerts.list_open(session)
+    assert alert.text == f"Work was given up. Given up after 36 tries: {AWAY.message}"
 
 
 def test_a_bug_of_ours_is_tried_a_few_times_and_its_order_held(world: World) -> None:
@@ -88,7 +90,7 @@ def test_a_bug_of_ours_is_tried_a_few_times_and_its_order_held(world: World) -> 
         ("upscale_here", "ZeroDivisionError: a bug")
     ]
     order = world.order(order_id)
-    assert order.held_at is not None
+    assert (order.held_at is not None, order.held_kind) == (True, "given_up")
     assert "a bug" in (order.held_reason or "")
     assert world.local_upscaler.calls == ["upscale"]
 
@@ -100,11 +102,16 @@ def test_a_refused_account_waits_for_its_owner_without_end_and_uses_nothing_up(
     order_id = failing(world, *[REFUSED] * 60, AWAY)
     run_out(world, 60)
     assert (the_task(world).state, the_task(world).last_error) == ("ready", REFUSED.message)
+    assert the_task(world).failures == 0
+    with world.database.read() as session:
+        assert [alert.key for alert in alerts.list_open(session)] == ["circuit:stripe"]
     run_out(world, 1)
     assert the_task(world).state == "ready"
     run_out(world, 1)
     assert the_task(world).state == "done"
     assert world.order(order_id).status == "pending"
+    with world.database.read() as session:
+        assert alerts.list_open(session) == []
 
 
 def test_a_result_of_who_lost_the_lease_is_not_recorded(world: World) -> None:
