@@ -254,10 +254,20 @@ class World:
         assert found is not None
         return found
 
-    def tell(self, kind: str, order_id: str, **how: Any) -> Receipt:
+    def intent_of_session(self, order_id: str) -> str:
+        """Return the payment that the provider has for an order which may not know of it yet."""
+        found = self.payments.sessions[self.order(order_id).stripe_session_id or ""]
+        assert found.payment_intent_id is not None
+        return found.payment_intent_id
+
+    def tell(self, kind: str, order_id: str) -> Receipt:
         """Deliver a signed event about an order's payment: its refund, its dispute."""
+        return self.tell_of_payment(kind, self.intent(order_id))
+
+    def tell_of_payment(self, kind: str, intent: str) -> Receipt:
+        """Deliver a signed event about a payment that the shop need not know of yet."""
         self.events += 1
-        about = {"id": f"about_{self.events}", "payment_intent": self.intent(order_id)}
+        about = {"id": f"about_{self.events}", "payment_intent": intent}
         body = {
             "id": f"evt_{self.events}",
             "object": "event",
@@ -266,7 +276,7 @@ class World:
             "data": {"object": about},
         }
         raw = json.dumps(body).encode()
-        return receive_stripe_event(self.shop, raw, self.sign(raw, **how))
+        return receive_stripe_event(self.shop, raw, self.sign(raw))
 
     def later(self, seconds: float) -> list[str]:
         """Let time pass and do what is due then."""

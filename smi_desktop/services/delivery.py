@@ -355,7 +355,9 @@ def _record_result(
         return
     upscale.state = "succeeded"
     upscale.finished_at = now
-    if order.status != OrderStatus.PROCESSING or order.payment_status not in MONEY_IS_HERE:
+    # While a payment is disputed its picture is kept: it was paid for, and is delivered if that is won.
+    has_money = order.payment_status in MONEY_IS_HERE or order.disputed_at is not None
+    if order.status != OrderStatus.PROCESSING or not has_money:
         timeline.add(
             session, order.id, "not_delivered", "Finished too late; not delivered.", at=now
         )

@@ -207,10 +207,23 @@ def _follow_refunds(session: Session, order: Order, now: datetime) -> None:
     rows = refunds.of_order(session, order.id)
     back = sum(row.amount_minor for row in rows if row.state in _COUNTS)
     order.refunded_minor = back
-    if order.payment_status == PaymentStatus.DISPUTED:
-        return
-    paid = order.paid_minor or 0
-    whole = back >= paid > 0
+    whole = back >= (order.paid_minor or 0) > 0
+    # A dispute keeps its word on the payment; what is whole has gone back all the same.
+    if order.payment_status != PaymentStatus.DISPUTED:
+        _follow_payment(session, order, whole, now)
+    if whole and order.status != OrderStatus.REFUNDED:
+        move_order(session, order, OrderStatus.REFUNDED, "Refunded; its link is closed.", at=now)
+        if order.held_kind != HoldKind.REFUND_FAILED:
+            release_order(session, order, "The money went back.", at=now)
+    elif not whole and order.status == OrderStatus.REFUNDED:
+        # The bank gave the money back to us: what was delivered lives again, else a person decides.
+        again = OrderStatus.COMPLETED if order.completed_at else OrderStatus.FAILED
+        move_order(session, order, again, "The refund came to nothing.", at=now)
+
+
+def _follow_payment(session: Session, order: Order, whole: bool, now: datetime) -> None:
+    """Give the payment the word that its refunds add up to."""
+    back = order.refunded_minor
     target = (
         PaymentStatus.REFUNDED
         if whole
@@ -224,11 +237,3 @@ def _follow_refunds(session: Session, order: Order, now: datetime) -> None:
             f"{sent} of the payment went back or is on its way." if back else "Nothing went back."
         )
         move_payment(session, order, target, text, at=now)
-    if whole and order.status != OrderStatus.REFUNDED:
-        move_order(session, order, OrderStatus.REFUNDED, "Refunded; its link is closed.", at=now)
-        if order.held_kind != HoldKind.REFUND_FAILED:
-            release_order(session, order, "The money went back.", at=now)
-    elif not whole and order.status == OrderStatus.REFUNDED:
-        # The bank gave the money back to us: what was delivered lives again, else a person decides.
-        again = OrderStatus.COMPLETED if order.completed_at else OrderStatus.FAILED
-        move_order(session, order, again, "The refund came to nothing.", at=now)
