@@ -190,7 +190,7 @@ class ShopSettings(BaseModel):
     embedded_deadline_seconds_per_megapixel: Annotated[float, Field(ge=0)] = 10.0
     quality_min_ssim: Annotated[float, Field(ge=0, le=1)] = 0.70
     """How alike the result, made small again, and the source must be at least (SSIM)."""
-    quality_max_delta_e: Annotated[float, Field(ge=0)] = 8.0
+    quality_max_delta_e: Annotated[float, Field(ge=0)] = 3.0
     """How far the colours may have moved on average (CIE ΔE)."""
     delivered_format: DeliveredFormat = DeliveredFormat.AUTO
     jpeg_quality: Annotated[int, Field(ge=60, le=100)] = 95
