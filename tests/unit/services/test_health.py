@@ -8,7 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from smi_desktop.config import Mode, UpscalerChoice
-from smi_desktop.domain.errors import ConfigurationError, NewerDataError, ProviderAccountError
+from smi_desktop.domain.errors import (
+    ConfigurationError,
+    NewerDataError,
+    ProviderAccountError,
+    SmiError,
+    TransientError,
+)
 from smi_desktop.services.health import Check, check_health, describe_space
 from smi_desktop.store import settings as rows
 from smi_desktop.store import tasks
@@ -187,16 +193,20 @@ def test_paid_orders_that_are_held_are_told(healthy: World) -> None:
     assert healthy.order(order_id).number in found.text
 
 
-def test_mail_that_does_not_leave_is_told(healthy: World) -> None:
+@pytest.mark.parametrize(
+    ("error", "told_by"),
+    [(ProviderAccountError("535 refused"), "Alerts"), (TransientError("timed out"), "Work")],
+)
+def test_mail_that_does_not_leave_is_told(healthy: World, error: SmiError, told_by: str) -> None:
     order_id = healthy.buy()
-    healthy.mailer.fail_next(*[ProviderAccountError("535 refused")] * 9, method="send")
+    healthy.mailer.fail_next(*[error] * 9, method="send")
     healthy.complete(order_id)
     for _ in range(3):
         healthy.clock.advance(300)
         healthy.run_due()
-    found = checks(healthy)["Work"]
+    found = checks(healthy)[told_by]
     assert not found.good
-    assert "535 refused" in found.text
+    assert error.message in found.text
 
 
 @pytest.mark.parametrize(
