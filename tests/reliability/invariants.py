@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select, text
@@ -181,7 +182,7 @@ def i7_states_are_legal(world: World) -> Iterator[str]:
         entries = timeline.of_order(world.session, order.id)
         for kind in ("status", "payment"):
             steps = [row.facts for row in entries if row.kind == kind]
-            for before, after in zip(steps, steps[1:], strict=False):
+            for before, after in pairwise(steps):
                 if before["to"] != after["from"]:
                     yield f"{order.number}: {kind} jumps from {before['to']} to {after['from']}"
             for step in steps:
