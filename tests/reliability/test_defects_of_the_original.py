@@ -104,8 +104,8 @@ def test_p8_the_payment_carries_the_orders_name_as_the_session_does(world: World
     order_id = world.start_checkout().order_id
     session_id = world.order(order_id).stripe_session_id or ""
     params = session_params(world.payments.requests[session_id])
-    assert params["metadata"]["job_id"] == order_id  # type: ignore[index]
-    assert params["payment_intent_data"]["metadata"]["job_id"] == order_id  # type: ignore[index]
+    assert params["metadata"]["job_id"] == order_id
+    assert params["payment_intent_data"]["metadata"]["job_id"] == order_id
 
 
 def test_p9_money_is_whole_cents() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from smi_desktop.bootstrap import open_shop
 from smi_desktop.sandbox.customer import Customer
@@ -195,3 +197,26 @@ def open_alerts(watched: Watched, key: str) -> int:
     """Return how many open alerts have a key."""
     with open_shop(watched.shop.config()) as shop, shop.database.read() as session:
         return sum(alert.key == key for alert in alerts.list_open(session))
+
+
+def test_e1_twenty_calls_of_the_upscaler_at_once_make_one_file_one_link_and_one_mail(
+    watched: Watched, customer: Customer
+) -> None:
+    order_id = watched.buy(customer).job_id
+    wait_until(lambda: len(watched.jobs_of(order_id)) == 1, "the upscaler has the job")
+    with open_shop(watched.shop.config()) as shop:
+        secret = shop.token("callback", order_id, 1)
+    said = {"id": watched.jobs_of(order_id)[0], "status": "SUCCESS", "imageUrl": "http://x.example"}
+    url = f"{watched.shop.relay_url}/smi-webhook/upsampler/{secret}"
+    with ThreadPoolExecutor(20) as callers:
+        calls = [
+            callers.submit(requests.post, url, json={**said, "n": n % 2}, timeout=20)
+            for n in range(20)
+        ]
+    assert [call.result().status_code for call in calls] == [200] * 20
+    books = until(watched, order_id, "completed")
+    customer.wait_for_mail(30)
+    results = watched.shop.data_dir / "files" / "results" / books.order.number
+    assert books.order.generation == 1
+    assert len(list(results.iterdir())) == 1
+    assert len(watched.mails_to(customer.address)) == 1
