@@ -129,6 +129,6 @@ class LinkExpiredError(RejectedError):
 
 
 class BadResultError(SmiError):
-    """A result that is not the picture that was ordered: wrong size, damaged, blank."""
+    """A result that cannot be delivered at all: of another size, or damaged. What is doubtful is told otherwise."""
 
     title = "The result failed its check"
