@@ -66,15 +66,15 @@ def order_page_values(shop: Shop, order: Order) -> dict[str, Any]:
     key = preview_key(order.source_sha256)
     with shop.database.read() as session:
         refund = refunds.latest(session, order.id)
+        # What is only on its way is never called sent back.
+        sent_back = refunds.succeeded_minor(session, order.id)
     size, size_url = other_size(shop, order)
     failed = order.status in {"failed", "refunded"} or order.payment_status == "canceled"
     return {
         "refund_state": refund_state(order, refund) if refund or failed else None,
         "refund_amount": Money(refund.amount_minor, refund.currency) if refund else None,
         "refunded_amount": (
-            Money(order.refunded_minor, order.paid_currency or order.currency)
-            if order.refunded_minor
-            else None
+            Money(sent_back, order.paid_currency or order.currency) if sent_back else None
         ),
         "failure_reason": order.failure_reason,
         "other_size": size if failed else None,

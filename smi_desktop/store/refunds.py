@@ -32,6 +32,14 @@ def latest(session: Session, order_id: str) -> Refund | None:
     )
 
 
+def succeeded_minor(session: Session, order_id: str) -> int:
+    """Return what of an order's payment has arrived back, in minor units."""
+    query = select(func.sum(Refund.amount_minor)).where(
+        Refund.order_id == order_id, Refund.state == "succeeded"
+    )
+    return int(session.scalar(query) or 0)
+
+
 def find_by_cause(session: Session, order_id: str, cause: str) -> Refund | None:
     """Return the one refund of an order that this cause has."""
     return session.scalar(select(Refund).where(Refund.order_id == order_id, Refund.cause == cause))

@@ -176,3 +176,18 @@ def test_recording_nothing_records_nothing(world: World) -> None:
     with world.database.write() as session:
         record_nothing(session)
         assert not session.new
+
+
+def test_a_refund_that_is_only_on_its_way_is_not_called_sent_back(world: World) -> None:
+    world.payments.next_refund_status = "pending"
+    order_id = world.buy()
+    world.fail_picture(order_id)
+    world.run_due()
+    values = order_page_values(world.shop, world.order(order_id))
+    assert (values["refund_state"], values["refunded_amount"]) == ("pending", None)
+    world.payments.settle_refund(next(iter(world.payments.refunds)), "succeeded")
+    world.tell("refund.updated", order_id)
+    world.run_due()
+    values = order_page_values(world.shop, world.order(order_id))
+    assert values["refund_state"] == "succeeded"
+    assert values["refunded_amount"] == values["refund_amount"]
